@@ -1,0 +1,24 @@
+//! The domain of Kindred: types, limits, and `apply`, a pure function of (state, entry).
+//!
+//! ```text
+//!   Submission ─admit(view)→ Envelope ─┐ batched by the leader
+//!                                      ▼
+//!   View ──────────────► apply(view, Entry, index) ──► Applied { changes, replies, touched, effects }
+//! ```
+//!
+//! Owns: what a session set is and what may happen to it. Must not know: clocks, sockets, disks, Raft, protobuf,
+//! async. **Invariant:** no iteration over hash maps, no randomness, no time but the entry's.
+//!
+//! Reading order: [`model`], [`command`], [`state`], [`mod@apply`], [`admit`].
+
+pub mod admit;
+pub mod apply;
+pub mod canonical;
+pub mod command;
+pub mod env;
+pub mod id;
+pub mod limits;
+pub mod map;
+pub mod model;
+pub mod query;
+pub mod state;

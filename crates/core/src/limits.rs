@@ -1,0 +1,77 @@
+//! Every bound of the domain, in one place, with the relations between them checked at compile time.
+//!
+//! Times are in milliseconds of *shard time* (see [`crate::entry`]) unless a name says otherwise.
+
+/// Longest account id.
+pub const ACCOUNT_ID_BYTES_MAX: usize = 64;
+/// Longest platform, app version, coarse location.
+pub const LABEL_BYTES_MAX: usize = 64;
+/// Longest display name of a device; opaque bytes.
+pub const DISPLAY_NAME_BYTES_MAX: usize = 128;
+/// Largest opaque envelope that an approval carries to the companion.
+pub const ENVELOPE_BYTES_MAX: usize = 64 * 1024;
+
+/// Companions of an account unless changed.
+pub const COMPANION_LIMIT_DEFAULT: u32 = 4;
+/// Smallest settable companion limit.
+pub const COMPANION_LIMIT_MIN: u32 = 1;
+/// Largest settable companion limit.
+pub const COMPANION_LIMIT_MAX: u32 = 64;
+
+/// Life of a QR ticket.
+pub const QR_TICKET_TTL_MS: u64 = 160_000;
+/// Life of the first ref of a QR ticket.
+pub const REF_WINDOW_FIRST_MS: u64 = 60_000;
+/// Life of every later ref.
+pub const REF_WINDOW_MS: u64 = 20_000;
+/// Scanned QR tickets that an account may have open at once; enforced per account at its home.
+pub const SCANNED_TICKETS_MAX: usize = 4;
+
+/// Young sessions may end only themselves for this long (I20).
+pub const QUARANTINE_MS: u64 = 24 * HOUR_MS;
+/// Results of request ids are kept this long.
+pub const RESULT_TTL_MS: u64 = 24 * HOUR_MS;
+/// Outcomes of tickets are kept this long at the account.
+pub const OUTCOME_TTL_MS: u64 = 90 * DAY_MS;
+/// Settled tickets are kept this long, so that both sides can be told again.
+pub const TICKET_KEPT_MS: u64 = 24 * HOUR_MS;
+/// Membership changes kept for gapless watches.
+pub const CHANGES_KEPT: u64 = 1_024;
+
+/// Longest time between the arrival of a request and its proposal (`not_after`).
+pub const PROPOSE_WITHIN_MS_MAX: u64 = 60_000;
+/// One entry advances shard time by no more than this, so no jump can fire a deadline (I18).
+pub const SHARD_TIME_STEP_MS_MAX: u64 = 5_000;
+/// The leader ticks an otherwise idle shard this often.
+pub const TICK_INTERVAL_MS: u64 = 1_000;
+/// An approved ticket that its frontend has not linked after this long is taken over by the ticket's shard leader.
+pub const SAGA_TAKEOVER_MS: u64 = 1_500;
+
+/// Commands in one entry.
+pub const ENTRY_COMMANDS_MAX: usize = 256;
+/// Encoded size of one entry.
+pub const ENTRY_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Proposals that wait at one shard.
+pub const PROPOSALS_QUEUED_MAX: usize = 1_024;
+/// Tickets that one Expire names.
+pub const EXPIRE_TICKETS_MAX: usize = 128;
+/// Expired records that one Tick removes.
+pub const TICK_REMOVALS_MAX: usize = 128;
+/// Effects that one AckEffects names.
+pub const ACK_EFFECTS_MAX: usize = 256;
+
+/// Timers one look at the schedule returns.
+pub const TIMERS_SEEN_MAX: usize = 256;
+
+const HOUR_MS: u64 = 3_600_000;
+const DAY_MS: u64 = 24 * HOUR_MS;
+
+// A result must outlive every moment at which its request could still be proposed again; otherwise a late retry would
+// run twice. Shard time never runs faster than real time, so the factor two covers the queue and the retry itself.
+const _: () = assert!(RESULT_TTL_MS >= 2 * PROPOSE_WITHIN_MS_MAX);
+// A ticket's outcome at the account must outlive the ticket, else a repeated Link could link twice (I6).
+const _: () = assert!(OUTCOME_TTL_MS > QR_TICKET_TTL_MS + TICKET_KEPT_MS);
+// An entry must be able to hold at least a few approvals with full envelopes.
+const _: () = assert!(ENTRY_BYTES_MAX >= 8 * (ENVELOPE_BYTES_MAX + 4096));
+// The first jump of a new leader must not be able to eat a whole ref window.
+const _: () = assert!(SHARD_TIME_STEP_MS_MAX < REF_WINDOW_MS);

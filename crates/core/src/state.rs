@@ -1,0 +1,123 @@
+//! The records of a shard and the view through which `apply` reads them.
+
+use crate::command::{KeptReply, OutboxItem};
+use crate::id::{AccountId, RequestId, SessionId, TicketId};
+use crate::model::{Account, DirectoryEntry, SetChange, Ticket, TicketOutcome, Tombstone};
+
+/// Key of a record within a shard. Order of the arms is the order on disk.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Key {
+    /// The shard's clock and counters; one per shard.
+    Shard,
+    /// One per account claimed here.
+    Directory(AccountId),
+    /// One per account.
+    Account(AccountId),
+    /// One per ended session.
+    Tombstone(AccountId, SessionId),
+    /// One per membership change, the latest `CHANGES_KEPT`; by set_version.
+    Change(AccountId, u64),
+    /// One per ticket decided here.
+    Outcome(AccountId, TicketId),
+    /// One per ticket.
+    Ticket(TicketId),
+    /// One per request id of an account.
+    AccountReply(AccountId, RequestId),
+    /// One per request id of a ticket.
+    TicketReply(TicketId, RequestId),
+    /// One per deadline: (due shard time, what).
+    Timer(u64, Timer),
+    /// One per unperformed effect, by number.
+    Outbox(u64),
+}
+
+/// What a deadline is for.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Timer {
+    /// OPEN or SCANNED ends: proposed as Expire.
+    TicketDeadline(TicketId),
+    /// A settled ticket and its replies may go: done by Tick.
+    TicketRemoval(TicketId),
+    /// A kept reply may go: done by Tick.
+    AccountReplyRemoval(AccountId, RequestId),
+    /// A kept reply of a ticket may go: done by Tick.
+    TicketReplyRemoval(TicketId, RequestId),
+    /// A ticket outcome may go: done by Tick.
+    OutcomeRemoval(AccountId, TicketId),
+}
+
+/// The shard's clock and counters.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Shard {
+    /// Shard time, ms since the shard was made.
+    pub time_ms: u64,
+    /// Next number in the outbox.
+    pub next_effect: u64,
+}
+
+/// A record's value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Record {
+    /// For [`Key::Shard`].
+    Shard(Shard),
+    /// For [`Key::Directory`].
+    Directory(DirectoryEntry),
+    /// For [`Key::Account`].
+    Account(Account),
+    /// For [`Key::Tombstone`].
+    Tombstone(Tombstone),
+    /// For [`Key::Change`].
+    Change(SetChange),
+    /// For [`Key::Outcome`].
+    Outcome(TicketOutcome),
+    /// For [`Key::Ticket`].
+    Ticket(Ticket),
+    /// For [`Key::AccountReply`] and [`Key::TicketReply`].
+    Reply(KeptReply),
+    /// For [`Key::Timer`]; the key says it all.
+    Timer,
+    /// For [`Key::Outbox`].
+    Outbox(OutboxItem),
+}
+
+/// Reading failed; the replica cannot go on.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("state cannot be read: {0}")]
+pub struct ReadError(pub String);
+
+/// Read access to one shard's state at one point of its log.
+pub trait View {
+    /// The record under `key`.
+    fn get(&self, key: &Key) -> Result<Option<Record>, ReadError>;
+
+    /// Timers due at or before `until_ms`, earliest first, at most `limit`.
+    fn timers(&self, until_ms: u64, limit: usize) -> Result<Vec<(u64, Timer)>, ReadError>;
+
+    /// Outbox items in order of number from `from` on, at most `limit`.
+    fn outbox(&self, from: u64, limit: usize) -> Result<Vec<OutboxItem>, ReadError>;
+
+    /// Latest tombstone of `account` that carries this device key.
+    fn tombstone_by_key(
+        &self,
+        account: &AccountId,
+        key: &crate::id::DeviceKey,
+    ) -> Result<Option<Tombstone>, ReadError>;
+}
+
+/// One write of an apply; `None` deletes.
+pub type Change = (Key, Option<Record>);
+
+/// Result of applying one entry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Applied {
+    /// Writes, in key order, one per key; to be committed together with the applied index.
+    pub changes: Vec<Change>,
+    /// One reply per command, in order, with the log index that decided it (an earlier one for repeats).
+    pub replies: Vec<(crate::command::Reply, u64)>,
+    /// Aggregates whose watchers should look again.
+    pub touched: Vec<crate::command::Aggregate>,
+    /// Shard time after the entry.
+    pub time_ms: u64,
+    /// True if the outbox gained items.
+    pub effects: bool,
+}

@@ -1,0 +1,3 @@
+//! store
+#![allow(missing_docs)]
+pub mod engine;

@@ -1,0 +1,4 @@
+//! wire
+#![allow(missing_docs)]
+pub mod net;
+pub mod shards;
