@@ -1,1 +1,271 @@
-//! to be written
+//! `apply`: the one place where a shard's state changes. Pure: equal (state, entry) give equal results (I14).
+
+mod account;
+mod directory;
+mod ticket;
+
+use std::collections::BTreeMap;
+
+use crate::canonical::{Canonical, sha256};
+use crate::command::{Aggregate, Command, Effect, Entry, Envelope, KeptReply, OutboxItem, Outcome, Proven, Reply};
+use crate::id::{Digest, RegionIndex, RequestId};
+use crate::limits;
+use crate::model::{Rejection, Ticket, TicketState};
+use crate::state::{Applied, Key, ReadError, Record, Shard, Timer, View};
+
+/// Result of one command: a reply, unless the state could not be read.
+type Step = Result<Reply, ReadError>;
+
+/// Applies one entry. `region` is the shard's home region (any value for the directory).
+///
+/// # Panics
+/// If the entry would break an invariant of the session set ([`crate::invariants`]): that replica must stop rather than
+/// go on with a set that nobody asked for.
+pub fn apply(view: &dyn View, entry: &Entry, log_index: u64, region: RegionIndex) -> Result<Applied, ReadError> {
+    let shard = match view.get(&Key::Shard)? {
+        Some(Record::Shard(shard)) => shard,
+        _ => Shard::default(),
+    };
+    let mut tx = Tx {
+        view,
+        writes: BTreeMap::new(),
+        touched: Vec::new(),
+        effects: false,
+        shard: Shard {
+            time_ms: shard.time_ms + entry.elapsed_ms.min(limits::SHARD_TIME_STEP_MS_MAX),
+            next_effect: shard.next_effect,
+        },
+        log_index,
+        wall_ms: entry.wall_ms,
+        region,
+        entropy: Digest(entry.entropy),
+    };
+    let mut replies = Vec::with_capacity(entry.commands.len());
+    for (position, envelope) in (0u64..).zip(&entry.commands) {
+        tx.entropy = sha256(&[&entry.entropy, &log_index.to_be_bytes(), &position.to_be_bytes()]);
+        replies.push(tx.once(envelope)?);
+    }
+    let shard = Record::Shard(tx.shard.clone());
+    tx.put(Key::Shard, shard);
+    tx.touched.sort();
+    tx.touched.dedup();
+    Ok(Applied {
+        changes: tx.writes.into_iter().collect(),
+        replies,
+        touched: tx.touched,
+        time_ms: tx.shard.time_ms,
+        effects: tx.effects,
+    })
+}
+
+/// The Link that an APPROVED ticket asks for; the same envelope whoever builds it. `None` in any other state.
+pub fn link_of(ticket: &Ticket) -> Option<Envelope> {
+    let TicketState::Approved { approval, .. } = &ticket.state else { return None };
+    Some(Envelope {
+        request: RequestId(ticket.id.0),
+        policy_version: 0,
+        proven: Proven::Cluster,
+        command: Command::Link {
+            ticket: ticket.id,
+            device_key: ticket.device_key,
+            device: ticket.requester.device.clone(),
+            approval: approval.clone(),
+        },
+    })
+}
+
+/// The state as the entry sees it: what was there, under what it has written so far.
+struct Tx<'a> {
+    view: &'a dyn View,
+    writes: BTreeMap<Key, Option<Record>>,
+    touched: Vec<Aggregate>,
+    effects: bool,
+    shard: Shard,
+    log_index: u64,
+    wall_ms: u64,
+    region: RegionIndex,
+    entropy: Digest,
+}
+
+impl Tx<'_> {
+    fn get(&self, key: &Key) -> Result<Option<Record>, ReadError> {
+        match self.writes.get(key) {
+            Some(written) => Ok(written.clone()),
+            None => self.view.get(key),
+        }
+    }
+
+    fn put(&mut self, key: Key, record: Record) {
+        self.writes.insert(key, Some(record));
+    }
+
+    fn delete(&mut self, key: Key) {
+        self.writes.insert(key, None);
+    }
+
+    fn now(&self) -> u64 {
+        self.shard.time_ms
+    }
+
+    fn set_timer(&mut self, due_ms: u64, timer: Timer) {
+        self.put(Key::Timer(due_ms, timer), Record::Timer);
+    }
+
+    fn emit(&mut self, effect: Effect) {
+        let id = self.shard.next_effect;
+        self.shard.next_effect += 1;
+        let item = OutboxItem { id, due_ms: self.now(), effect };
+        self.put(Key::Outbox(id), Record::Outbox(item));
+        self.effects = true;
+    }
+
+    /// Runs the command unless its request id was answered before; keeps the answer.
+    fn once(&mut self, envelope: &Envelope) -> Result<(Reply, u64), ReadError> {
+        let Some((key, removal)) = reply_key(envelope) else {
+            return Ok((self.run(envelope)?, self.log_index));
+        };
+        let command_hash = fingerprint(&envelope.command);
+        if let Some(Record::Reply(kept)) = self.get(&key)? {
+            return repeat(&kept, &command_hash, &envelope.command, |key| self.get(key));
+        }
+        let reply = self.run(envelope)?;
+        let kept = match &reply {
+            // A ticket answers for itself; copying it (and its envelope) into every kept reply would say nothing more.
+            Ok(Outcome::Ticket(_)) => Ok(Outcome::Done),
+            other => other.clone(),
+        };
+        self.put(key, Record::Reply(KeptReply { command_hash, log_index: self.log_index, reply: kept }));
+        self.set_timer(self.now() + limits::RESULT_TTL_MS, removal);
+        Ok((reply, self.log_index))
+    }
+
+    fn run(&mut self, envelope: &Envelope) -> Step {
+        match &envelope.command {
+            Command::Claim { account, claim, home } => self.claim(account, claim, *home),
+            Command::ConfirmClaim { account, claim, home_epoch } => self.confirm_claim(account, claim, *home_epoch),
+            Command::Register { .. } => self.register(envelope),
+            Command::SetLimit { account, limit } => self.set_limit(envelope, account, *limit),
+            Command::Unlink { account, session } => self.unlink(envelope, account, session),
+            Command::UnlinkOthers { account, keep, set_version } => {
+                self.unlink_others(envelope, account, keep, *set_version)
+            }
+            Command::Link { .. } => self.link(envelope),
+            Command::DecideTicket { account, ticket, decision } => self.decide(account, ticket, *decision),
+            Command::Open { .. } => self.open(envelope),
+            Command::Scan { ticket, scan } => self.scan(envelope, ticket, scan),
+            Command::Approve { ticket, approval, envelope: bytes } => self.approve(envelope, ticket, approval, bytes),
+            Command::Deny { ticket } => self.deny(envelope, ticket),
+            Command::Cancel { ticket } => self.cancel(envelope, ticket),
+            Command::Expire { tickets } => self.expire(tickets),
+            Command::Settle { ticket, outcome } => self.settle(ticket, outcome),
+            Command::Tick => self.tick(),
+            Command::AckEffects { effects } => self.ack_effects(effects),
+        }
+    }
+
+    /// Removes what has outlived its keeping. Deadlines of tickets are not fired here: they are proposed by name.
+    fn tick(&mut self) -> Step {
+        for (due_ms, timer) in self.view.timers(self.now(), limits::TICK_REMOVALS_MAX)? {
+            let key = match &timer {
+                Timer::TicketDeadline(_) | Timer::Saga(_) => continue,
+                Timer::TicketRemoval(ticket) => Key::Ticket(*ticket),
+                Timer::AccountReplyRemoval(account, request) => Key::AccountReply(account.clone(), *request),
+                Timer::TicketReplyRemoval(ticket, request) => Key::TicketReply(*ticket, *request),
+                Timer::OutcomeRemoval(account, ticket) => Key::Outcome(account.clone(), *ticket),
+            };
+            self.delete(key);
+            self.delete(Key::Timer(due_ms, timer));
+        }
+        Ok(Ok(Outcome::Done))
+    }
+
+    fn ack_effects(&mut self, effects: &[u64]) -> Step {
+        for id in effects.iter().take(limits::ACK_EFFECTS_MAX) {
+            self.delete(Key::Outbox(*id));
+        }
+        Ok(Ok(Outcome::Done))
+    }
+}
+
+/// Where the reply to `envelope` is kept, and the timer that removes it.
+pub(crate) fn reply_key(envelope: &Envelope) -> Option<(Key, Timer)> {
+    let request = envelope.request;
+    match envelope.command.aggregate()? {
+        Aggregate::Account(account) => {
+            Some((Key::AccountReply(account.clone(), request), Timer::AccountReplyRemoval(account, request)))
+        }
+        Aggregate::Ticket(ticket) => {
+            Some((Key::TicketReply(ticket, request), Timer::TicketReplyRemoval(ticket, request)))
+        }
+    }
+}
+
+/// The answer to a repeated request: the kept one, with the ticket as it is now where the ticket is the answer.
+pub(crate) fn repeat(
+    kept: &KeptReply,
+    command_hash: &Digest,
+    command: &Command,
+    get: impl Fn(&Key) -> Result<Option<Record>, ReadError>,
+) -> Result<(Reply, u64), ReadError> {
+    if kept.command_hash != *command_hash {
+        return Ok((Err(Rejection::RequestIdReused), kept.log_index));
+    }
+    if let (Ok(Outcome::Done), Some(Aggregate::Ticket(ticket))) = (&kept.reply, command.aggregate()) {
+        let reply = match get(&Key::Ticket(ticket))? {
+            Some(Record::Ticket(ticket)) => match &ticket.state {
+                TicketState::Refused { reason, .. } if matches!(command, Command::Approve { .. }) => {
+                    Err(reason.clone())
+                }
+                _ => Ok(Outcome::Ticket(Box::new(ticket))),
+            },
+            _ => Err(Rejection::TicketNotFound),
+        };
+        return Ok((reply, kept.log_index));
+    }
+    Ok((kept.reply.clone(), kept.log_index))
+}
+
+/// SHA-256 over what the caller asked for; what frontends add (a fresh read, a version) does not count, so that an honest
+/// retry through another frontend is the same request.
+pub(crate) fn fingerprint(command: &Command) -> Digest {
+    let c = |name: &str| Canonical::new("kindred/command/v1").bytes(name.as_bytes());
+    match command {
+        Command::Register { account, claim, home, device_key, .. } => c("register")
+            .bytes(account.as_bytes())
+            .bytes(claim.as_bytes())
+            .u64(home.0.into())
+            .bytes(device_key.as_bytes())
+            .digest(),
+        Command::SetLimit { account, limit } => c("set-limit").bytes(account.as_bytes()).u64((*limit).into()).digest(),
+        Command::Open { ticket, device_key, requester, .. } => c("open")
+            .bytes(ticket.as_bytes())
+            .bytes(device_key.as_bytes())
+            .bytes(requester.device.platform.as_bytes())
+            .bytes(requester.device.app_version.as_bytes())
+            .bytes(&requester.device.display_name)
+            .digest(),
+        Command::Scan { ticket, scan } => {
+            c("scan").bytes(ticket.as_bytes()).bytes(scan.account.as_bytes()).bytes(scan.approver.as_bytes()).digest()
+        }
+        Command::Approve { ticket, approval, .. } => {
+            c("approve").bytes(ticket.as_bytes()).bytes(approval.signature.as_bytes()).digest()
+        }
+        Command::Deny { ticket } => c("deny").bytes(ticket.as_bytes()).digest(),
+        Command::Cancel { ticket } => c("cancel").bytes(ticket.as_bytes()).digest(),
+        Command::Unlink { account, session } => {
+            c("unlink").bytes(account.as_bytes()).bytes(session.as_bytes()).digest()
+        }
+        Command::UnlinkOthers { account, keep, .. } => {
+            c("unlink-others").bytes(account.as_bytes()).bytes(keep.as_bytes()).digest()
+        }
+        // Not kept by request id: idempotent by their own nature.
+        Command::Claim { .. }
+        | Command::ConfirmClaim { .. }
+        | Command::Expire { .. }
+        | Command::Settle { .. }
+        | Command::Link { .. }
+        | Command::DecideTicket { .. }
+        | Command::Tick
+        | Command::AckEffects { .. } => c("none").digest(),
+    }
+}

@@ -70,9 +70,7 @@ pub fn sha256(parts: &[&[u8]]) -> Digest {
 
 /// HMAC-SHA-256 under `key` over the concatenation of `parts`.
 pub fn hmac(key: &[u8; 32], parts: &[&[u8]]) -> Digest {
-    let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(key) else {
-        unreachable!("HMAC takes keys of every length")
-    };
+    let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(key) else { unreachable!("HMAC takes keys of every length") };
     for part in parts {
         mac.update(part);
     }

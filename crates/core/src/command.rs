@@ -57,6 +57,7 @@ pub enum Proven {
 
 /// Everything that can change a shard.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(missing_docs, clippy::large_enum_variant)] // fields are the dictionary's words; values are short-lived
 pub enum Command {
     /// Directory: first claim of an account id wins; the same claim again is the same answer.
     Claim { account: AccountId, claim: ClaimId, home: RegionIndex },
@@ -70,7 +71,8 @@ pub enum Command {
     Open { ticket: TicketId, device_key: DeviceKey, method: Method, requester: Requester },
     /// Binds a ticket to the scanning account.
     Scan { ticket: TicketId, scan: Scan },
-    /// Records the approval. Emits [`Effect::Link`].
+    /// Records the approval and sets [`crate::state::Timer::Saga`], so that the ticket's leader finishes what a dead frontend
+    /// left behind.
     Approve { ticket: TicketId, approval: Approval, envelope: Vec<u8> },
     /// The owner says no.
     Deny { ticket: TicketId },
@@ -105,6 +107,7 @@ pub enum Decision {
 
 /// What a command achieved.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(missing_docs, clippy::large_enum_variant)] // fields are the dictionary's words; values are short-lived
 pub enum Outcome {
     /// Nothing to report (Tick, AckEffects, Expire, ConfirmClaim, SetLimit).
     Done,
@@ -127,9 +130,8 @@ pub type Reply = Result<Outcome, Rejection>;
 
 /// What a leader does after an apply; kept in a durable outbox until acknowledged.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(missing_docs, clippy::large_enum_variant)] // fields are the dictionary's words; values are short-lived
 pub enum Effect {
-    /// Ticket's shard → account's home: link it (or, past the deadline, decide EXPIRED). Removed by Settle.
-    Link { ticket: TicketId },
     /// Account's shard → ticket's shard: write the decision.
     Settle { ticket: TicketId, outcome: TicketOutcome },
     /// Account's shard → directory: the account exists.
@@ -190,6 +192,7 @@ pub enum SessionStatus {
 
 /// Answer to a [`Query`].
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(missing_docs, clippy::large_enum_variant)] // fields are the dictionary's words; values are short-lived
 pub enum Answer {
     /// The account, if it is here.
     Account(Option<Box<Account>>),
@@ -248,7 +251,11 @@ impl Command {
     /// The record family that the command's request id lives in; `None` for the cluster's own bookkeeping.
     pub fn aggregate(&self) -> Option<Aggregate> {
         match self {
-            Self::Claim { .. } | Self::ConfirmClaim { .. } | Self::Tick | Self::AckEffects { .. } | Self::Expire { .. } => None,
+            Self::Claim { .. }
+            | Self::ConfirmClaim { .. }
+            | Self::Tick
+            | Self::AckEffects { .. }
+            | Self::Expire { .. } => None,
             // Idempotent by the ticket itself: its outcome is kept far longer than any request result.
             Self::Link { .. } | Self::DecideTicket { .. } | Self::Settle { .. } => None,
             Self::Register { account, .. }

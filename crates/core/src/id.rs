@@ -14,7 +14,7 @@ pub fn hex(bytes: &[u8]) -> String {
 /// Reads lower- or upper-case hexadecimal; `None` if `text` is not whole bytes of it.
 pub fn unhex(text: &str) -> Option<Vec<u8>> {
     let digits = text.as_bytes();
-    if digits.len() % 2 != 0 {
+    if !digits.len().is_multiple_of(2) {
         return None;
     }
     digits

@@ -13,12 +13,16 @@
 
 pub mod admit;
 pub mod apply;
+pub mod arguments;
 pub mod canonical;
 pub mod command;
+pub mod digest;
 pub mod env;
 pub mod id;
+pub mod invariants;
 pub mod limits;
 pub mod map;
+pub mod memory;
 pub mod model;
 pub mod query;
 pub mod state;

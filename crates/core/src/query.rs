@@ -1,1 +1,114 @@
-//! to be written
+//! Reads: pure functions of a view.
+
+use crate::canonical::TicketKey;
+use crate::command::{Answer, Query, SessionStatus, TicketAnswer};
+use crate::id::{AccountId, Digest, SessionId};
+use crate::limits::{CHANGES_KEPT, REF_WINDOW_FIRST_MS, REF_WINDOW_MS};
+use crate::model::{Account, SetChange, Ticket};
+use crate::state::{Key, ReadError, Record, View};
+
+/// Answers `query`. `now_ms` is the replica's estimate of shard time; `ticket_key` that of the shard's region.
+pub fn answer(
+    view: &dyn View,
+    ticket_key: Option<&TicketKey>,
+    now_ms: u64,
+    query: &Query,
+) -> Result<Answer, ReadError> {
+    Ok(match query {
+        Query::Account(id) => Answer::Account(account(view, id)?.map(Box::new)),
+        Query::Session(id, session) => session_answer(view, id, session)?,
+        Query::SessionByKey(id, key) => {
+            let account = account(view, id)?;
+            let set_version = account.as_ref().map(|a| a.set_version);
+            let live = account.and_then(|a| a.sessions.into_iter().find(|s| s.device_key == *key));
+            let status = match live {
+                Some(session) => SessionStatus::Active(Box::new(session)),
+                None => view
+                    .tombstone_by_key(id, key)?
+                    .map_or(SessionStatus::Unknown, |tombstone| SessionStatus::Ended(Box::new(tombstone))),
+            };
+            Answer::Session { status, set_version }
+        }
+        Query::Changes(id, from) => {
+            let account = account(view, id)?;
+            let changes = match &account {
+                Some(account) => changes(view, account, *from)?,
+                None => Vec::new(),
+            };
+            Answer::Changes { account: account.map(Box::new), changes }
+        }
+        Query::Ticket(id) => Answer::Ticket(match view.get(&Key::Ticket(*id))? {
+            Some(Record::Ticket(ticket)) => Some(Box::new(ticket_answer(ticket, ticket_key, now_ms))),
+            _ => None,
+        }),
+        Query::Directory(id) => Answer::Directory(match view.get(&Key::Directory(id.clone()))? {
+            Some(Record::Directory(entry)) => Some(entry),
+            _ => None,
+        }),
+        Query::Outcome(id, ticket) => Answer::Outcome(match view.get(&Key::Outcome(id.clone(), *ticket))? {
+            Some(Record::Outcome(outcome)) => Some(outcome),
+            _ => None,
+        }),
+    })
+}
+
+/// The window whose ref is on screen at `now_ms`, and how long it stays.
+pub fn window(ticket: &Ticket, now_ms: u64) -> (u16, u64) {
+    let age = now_ms.saturating_sub(ticket.opened_at_ms);
+    match age.checked_sub(REF_WINDOW_FIRST_MS) {
+        None => (0, REF_WINDOW_FIRST_MS - age),
+        Some(later) => {
+            let number = u16::try_from(1 + later / REF_WINDOW_MS).unwrap_or(u16::MAX);
+            (number, REF_WINDOW_MS - later % REF_WINDOW_MS)
+        }
+    }
+}
+
+fn ticket_answer(ticket: Ticket, ticket_key: Option<&TicketKey>, now_ms: u64) -> TicketAnswer {
+    let (window, left_ms) = window(&ticket, now_ms);
+    let ticket_ttl_ms = ticket.deadline_ms.saturating_sub(now_ms);
+    TicketAnswer {
+        reference: ticket_key.map(|key| key.reference(&ticket.id, window)).unwrap_or_default(),
+        reference_ttl_ms: left_ms.min(ticket_ttl_ms),
+        ticket_ttl_ms,
+        watch_secret: ticket_key.map_or(Digest([0; 32]), |key| key.watch_secret(&ticket.id)),
+        ticket,
+    }
+}
+
+fn account(view: &dyn View, id: &AccountId) -> Result<Option<Account>, ReadError> {
+    Ok(match view.get(&Key::Account(id.clone()))? {
+        Some(Record::Account(account)) => Some(account),
+        _ => None,
+    })
+}
+
+fn session_answer(view: &dyn View, id: &AccountId, session: &SessionId) -> Result<Answer, ReadError> {
+    let Some(account) = account(view, id)? else {
+        return Ok(Answer::Session { status: SessionStatus::Unknown, set_version: None });
+    };
+    let set_version = Some(account.set_version);
+    if let Some(live) = account.sessions.into_iter().find(|s| s.id == *session) {
+        return Ok(Answer::Session { status: SessionStatus::Active(Box::new(live)), set_version });
+    }
+    let status = match view.get(&Key::Tombstone(id.clone(), *session))? {
+        Some(Record::Tombstone(tombstone)) => SessionStatus::Ended(Box::new(tombstone)),
+        _ => SessionStatus::Unknown,
+    };
+    Ok(Answer::Session { status, set_version })
+}
+
+/// All changes after `from`, or none if the first of them is no longer kept.
+fn changes(view: &dyn View, account: &Account, from: u64) -> Result<Vec<SetChange>, ReadError> {
+    if account.set_version.saturating_sub(from) > CHANGES_KEPT {
+        return Ok(Vec::new());
+    }
+    let mut found = Vec::new();
+    for version in from + 1..=account.set_version {
+        match view.get(&Key::Change(account.id.clone(), version))? {
+            Some(Record::Change(change)) => found.push(change),
+            _ => return Ok(Vec::new()),
+        }
+    }
+    Ok(found)
+}

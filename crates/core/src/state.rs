@@ -36,6 +36,10 @@ pub enum Key {
 pub enum Timer {
     /// OPEN or SCANNED ends: proposed as Expire.
     TicketDeadline(TicketId),
+    /// An APPROVED ticket that nobody has settled: the leader's driver links it at the account's home (or, past
+    /// `deadline_ms`, submits DecideTicket EXPIRED there). Set by Approve, removed by Settle; a due one stays until then,
+    /// so the driver remembers which it is working on. The home's outbox then settles the ticket.
+    Saga(TicketId),
     /// A settled ticket and its replies may go: done by Tick.
     TicketRemoval(TicketId),
     /// A kept reply may go: done by Tick.
@@ -57,6 +61,7 @@ pub struct Shard {
 
 /// A record's value.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(clippy::large_enum_variant)] // short-lived: decoded, changed, encoded
 pub enum Record {
     /// For [`Key::Shard`].
     Shard(Shard),
@@ -97,11 +102,8 @@ pub trait View {
     fn outbox(&self, from: u64, limit: usize) -> Result<Vec<OutboxItem>, ReadError>;
 
     /// Latest tombstone of `account` that carries this device key.
-    fn tombstone_by_key(
-        &self,
-        account: &AccountId,
-        key: &crate::id::DeviceKey,
-    ) -> Result<Option<Tombstone>, ReadError>;
+    fn tombstone_by_key(&self, account: &AccountId, key: &crate::id::DeviceKey)
+    -> Result<Option<Tombstone>, ReadError>;
 }
 
 /// One write of an apply; `None` deletes.

@@ -1,0 +1,387 @@
+//! The session set. Every change of membership goes through [`Tx::commit_set`], which checks the law before it writes.
+
+use super::{Step, Tx, ticket::oversized};
+use crate::canonical::sha256;
+use crate::command::{Aggregate, Command, Decision, Effect, Envelope, Outcome, Proven};
+use crate::id::{AccountId, RequestId, SessionId, TicketId};
+use crate::limits;
+use crate::model::{
+    Account, Actor, Approval, ApprovalKind, EndReason, Receipt, Rejection, Role, Session, SetChange, TicketOutcome,
+    Tombstone,
+};
+use crate::state::{Key, ReadError, Record, Timer};
+use crate::{digest, invariants};
+
+impl Tx<'_> {
+    fn account(&self, id: &AccountId) -> Result<Option<Account>, ReadError> {
+        Ok(match self.get(&Key::Account(id.clone()))? {
+            Some(Record::Account(account)) => Some(account),
+            _ => None,
+        })
+    }
+
+    fn tombstone(&self, account: &AccountId, session: &SessionId) -> Result<Option<Tombstone>, ReadError> {
+        Ok(match self.get(&Key::Tombstone(account.clone(), *session))? {
+            Some(Record::Tombstone(tombstone)) => Some(tombstone),
+            _ => None,
+        })
+    }
+
+    pub(super) fn register(&mut self, envelope: &Envelope) -> Step {
+        let Command::Register { account: id, claim, home, device_key, device } = &envelope.command else {
+            return Ok(Err(Rejection::InvalidRequest("command")));
+        };
+        if envelope.proven != Proven::Key(*device_key) {
+            return Ok(Err(Rejection::ProofInvalid));
+        }
+        if *home != self.region {
+            return Ok(Err(Rejection::InvalidRequest("home")));
+        }
+        if let Some(field) = oversized(device) {
+            return Ok(Err(Rejection::InvalidRequest(field)));
+        }
+        if self.account(id)?.is_some() {
+            return Ok(Err(Rejection::AccountExists));
+        }
+        let mut account = Account {
+            id: id.clone(),
+            home: *home,
+            home_epoch: 1,
+            auth_epoch: 1,
+            set_version: 0,
+            set_digest: digest::empty(id),
+            next_session_seq: 1,
+            companion_limit: limits::COMPANION_LIMIT_DEFAULT,
+            claim: *claim,
+            registered_at_ms: self.now(),
+            sessions: Vec::new(),
+        };
+        let before = account.clone();
+        let session = self.new_session(&mut account, envelope, Role::Primary, *device_key);
+        let session = Session { device: device.clone(), ..session };
+        let id = session.id;
+        account.sessions.push(session.clone());
+        self.emit(Effect::ConfirmClaim { account: account.id.clone(), claim: *claim, home_epoch: account.home_epoch });
+        let account = self.commit_set(&before, account, vec![session], Vec::new(), envelope.request);
+        Ok(Ok(Outcome::Registered { session: id, set_version: account.set_version }))
+    }
+
+    pub(super) fn set_limit(&mut self, envelope: &Envelope, id: &AccountId, limit: u32) -> Step {
+        let Some(mut account) = self.account(id)? else { return Ok(Err(Rejection::AccountNotFound)) };
+        match self.actor(&account, &envelope.proven)? {
+            Err(rejection) => return Ok(Err(rejection)),
+            Ok(Some(actor)) if actor.role != Role::Primary => return Ok(Err(Rejection::CallerNotAllowed)),
+            Ok(_) => {}
+        }
+        if !(limits::COMPANION_LIMIT_MIN..=limits::COMPANION_LIMIT_MAX).contains(&limit) {
+            return Ok(Err(Rejection::InvalidRequest("limit")));
+        }
+        account.companion_limit = limit;
+        self.put(Key::Account(id.clone()), Record::Account(account));
+        Ok(Ok(Outcome::Done))
+    }
+
+    /// Decides the ticket, once; a repeat gets the decision that stands.
+    pub(super) fn link(&mut self, envelope: &Envelope) -> Step {
+        let Command::Link { ticket, approval, .. } = &envelope.command else {
+            return Ok(Err(Rejection::InvalidRequest("command")));
+        };
+        if let Some(Record::Outcome(outcome)) = self.get(&Key::Outcome(approval.account.clone(), *ticket))? {
+            return Ok(Ok(Outcome::Decided(outcome)));
+        }
+        let outcome = match self.try_link(envelope, approval)? {
+            Ok(receipt) => TicketOutcome::Linked(receipt),
+            Err(reason) => TicketOutcome::Refused(reason),
+        };
+        self.record_outcome(&approval.account, ticket, outcome)
+    }
+
+    pub(super) fn decide(&mut self, account: &AccountId, ticket: &TicketId, decision: Decision) -> Step {
+        if let Some(Record::Outcome(outcome)) = self.get(&Key::Outcome(account.clone(), *ticket))? {
+            return Ok(Ok(Outcome::Decided(outcome)));
+        }
+        let outcome = match decision {
+            Decision::Cancelled => TicketOutcome::Cancelled,
+            Decision::Expired => TicketOutcome::Expired,
+        };
+        self.record_outcome(account, ticket, outcome)
+    }
+
+    fn record_outcome(&mut self, account: &AccountId, ticket: &TicketId, outcome: TicketOutcome) -> Step {
+        self.put(Key::Outcome(account.clone(), *ticket), Record::Outcome(outcome.clone()));
+        self.set_timer(self.now() + limits::OUTCOME_TTL_MS, Timer::OutcomeRemoval(account.clone(), *ticket));
+        self.emit(Effect::Settle { ticket: *ticket, outcome: outcome.clone() });
+        Ok(Ok(Outcome::Decided(outcome)))
+    }
+
+    fn try_link(&mut self, envelope: &Envelope, approval: &Approval) -> Result<Result<Receipt, Rejection>, ReadError> {
+        let Command::Link { ticket, device_key, device, .. } = &envelope.command else {
+            return Ok(Err(Rejection::InvalidRequest("command")));
+        };
+        let Some(mut account) = self.account(&approval.account)? else { return Ok(Err(Rejection::AccountNotFound)) };
+        if let Err(rejection) = may_link(&account, approval, ticket, device_key, self.now()) {
+            return Ok(Err(rejection));
+        }
+        let before = account.clone();
+        let mut ended = Vec::new();
+        if let ApprovalKind::LinkReplacing(victim) = approval.kind
+            && let Some(position) = account.sessions.iter().position(|s| s.id == victim)
+        {
+            let actor = Actor::Session(approval.approver);
+            let session = account.sessions.remove(position);
+            ended.push(self.tomb(&account, session, EndReason::ReplacedByLink, actor, envelope));
+        }
+        let session = self.new_session(&mut account, envelope, Role::Companion, *device_key);
+        let session = Session {
+            device: device.clone(),
+            linked_by: Some(approval.approver),
+            ticket: Some(*ticket),
+            quarantine_until_ms: self.now() + limits::QUARANTINE_MS,
+            ..session
+        };
+        account.sessions.push(session.clone());
+        let (id, seq) = (session.id, session.seq);
+        let account = self.commit_set(&before, account, vec![session], ended, envelope.request);
+        Ok(Ok(Receipt {
+            session: id,
+            seq,
+            version_before: before.set_version,
+            version_after: account.set_version,
+            digest_after: account.set_digest,
+            sessions_before: before.sessions.iter().map(|s| s.id).collect(),
+            sessions_after: account.sessions.iter().map(|s| s.id).collect(),
+            log_index: self.log_index,
+        }))
+    }
+
+    pub(super) fn unlink(&mut self, envelope: &Envelope, id: &AccountId, target: &SessionId) -> Step {
+        let Some(mut account) = self.account(id)? else { return Ok(Err(Rejection::AccountNotFound)) };
+        let actor = match self.actor(&account, &envelope.proven)? {
+            Ok(actor) => actor,
+            Err(rejection) => return Ok(Err(rejection)),
+        };
+        let Some(position) = account.sessions.iter().position(|s| s.id == *target) else {
+            return Ok(match self.tombstone(id, target)? {
+                Some(tombstone) => Ok(Outcome::Ended(Box::new(tombstone))),
+                None => Err(Rejection::SessionUnknown),
+            });
+        };
+        let reason = match may_end(actor.as_ref(), &account.sessions[position], self.now()) {
+            Ok(reason) => reason,
+            Err(rejection) => return Ok(Err(rejection)),
+        };
+        let before = account.clone();
+        let session = account.sessions.remove(position);
+        let tombstone = self.tomb(&account, session, reason, actor_of(&envelope.proven), envelope);
+        self.commit_set(&before, account, Vec::new(), vec![tombstone.clone()], envelope.request);
+        Ok(Ok(Outcome::Ended(Box::new(tombstone))))
+    }
+
+    /// Ends every session but `keep` (and but the primary, when a companion asks): exactly those of `set_version`.
+    pub(super) fn unlink_others(
+        &mut self,
+        envelope: &Envelope,
+        id: &AccountId,
+        keep: &SessionId,
+        set_version: u64,
+    ) -> Step {
+        let Some(mut account) = self.account(id)? else { return Ok(Err(Rejection::AccountNotFound)) };
+        let actor = match self.actor(&account, &envelope.proven)? {
+            Ok(actor) => actor,
+            Err(rejection) => return Ok(Err(rejection)),
+        };
+        if let Some(actor) = &actor {
+            if actor.id != *keep {
+                return Ok(Err(Rejection::CallerNotAllowed));
+            }
+            if actor.role == Role::Companion && self.now() < actor.quarantine_until_ms {
+                return Ok(Err(Rejection::QuarantinedActor { until_ms: actor.quarantine_until_ms }));
+            }
+        }
+        if !account.sessions.iter().any(|s| s.id == *keep) {
+            return Ok(Err(Rejection::SessionUnknown));
+        }
+        if set_version != account.set_version {
+            return Ok(Err(Rejection::SetVersionConflict { current: account.set_version }));
+        }
+        let before = account.clone();
+        let (stay, leave): (Vec<_>, Vec<_>) =
+            before.sessions.iter().cloned().partition(|s| s.id == *keep || s.role == Role::Primary);
+        account.sessions = stay;
+        account.auth_epoch += 1;
+        let by = actor_of(&envelope.proven);
+        let tombstones: Vec<_> =
+            leave.into_iter().map(|s| self.tomb(&account, s, EndReason::LogoutOthers, by.clone(), envelope)).collect();
+        let account = self.commit_set(&before, account, Vec::new(), tombstones.clone(), envelope.request);
+        Ok(Ok(Outcome::EndedOthers { tombstones, set_version: account.set_version, auth_epoch: account.auth_epoch }))
+    }
+
+    /// The session behind a proof, `None` for an operator. A proof of an ended session is told so, with the tombstone.
+    fn actor(&self, account: &Account, proven: &Proven) -> Result<Result<Option<Session>, Rejection>, ReadError> {
+        let Proven::Session { session, key, auth_epoch } = proven else {
+            return Ok(match proven {
+                Proven::Operator(_) => Ok(None),
+                _ => Err(Rejection::ProofInvalid),
+            });
+        };
+        let Some(actor) = account.sessions.iter().find(|s| s.id == *session) else {
+            return Ok(Err(match self.tombstone(&account.id, session)? {
+                Some(tombstone) if tombstone.session.device_key == *key => Rejection::SessionEnded(Box::new(tombstone)),
+                _ => Rejection::ProofInvalid,
+            }));
+        };
+        if actor.device_key != *key {
+            return Ok(Err(Rejection::ProofInvalid));
+        }
+        if *auth_epoch != account.auth_epoch {
+            return Ok(Err(Rejection::EpochChanged { auth_epoch: account.auth_epoch }));
+        }
+        Ok(Ok(Some(actor.clone())))
+    }
+
+    /// A session with the next number and an id that depends on the log, never on the live set (I4).
+    fn new_session(
+        &self,
+        account: &mut Account,
+        envelope: &Envelope,
+        role: Role,
+        device_key: crate::id::DeviceKey,
+    ) -> Session {
+        let seq = account.next_session_seq;
+        account.next_session_seq += 1;
+        let hash = sha256(&[b"session", self.entropy.as_bytes(), account.id.as_bytes(), &seq.to_be_bytes()]);
+        let mut id = [0; 16];
+        id.copy_from_slice(&hash.0[..16]);
+        Session {
+            id: SessionId(id),
+            seq,
+            device_key,
+            role,
+            device: crate::model::Device::default(),
+            linked_at_ms: self.now(),
+            linked_wall_ms: self.wall_ms,
+            linked_by: None,
+            ticket: None,
+            policy_version: envelope.policy_version,
+            key_generation: 1,
+            record_version: 1,
+            quarantine_until_ms: 0,
+        }
+    }
+
+    fn tomb(
+        &self,
+        account: &Account,
+        session: Session,
+        reason: EndReason,
+        actor: Actor,
+        envelope: &Envelope,
+    ) -> Tombstone {
+        Tombstone {
+            session,
+            reason,
+            actor,
+            command: envelope.request,
+            log_index: self.log_index,
+            set_version: account.set_version + 1,
+            at_ms: self.now(),
+            wall_ms: self.wall_ms,
+            region: account.home,
+            policy_version: envelope.policy_version,
+        }
+    }
+
+    /// Writes the account, its tombstones and the change that watches will see, after checking the law.
+    fn commit_set(
+        &mut self,
+        before: &Account,
+        mut account: Account,
+        added: Vec<Session>,
+        ended: Vec<Tombstone>,
+        command: RequestId,
+    ) -> Account {
+        if !(added.is_empty() && ended.is_empty()) {
+            account.set_version += 1;
+            account.set_digest = digest::next(&before.set_digest, account.set_version, &added, &ended);
+            let change = SetChange {
+                version: account.set_version,
+                digest: account.set_digest,
+                added,
+                ended,
+                command,
+                log_index: self.log_index,
+                wall_ms: self.wall_ms,
+            };
+            if let Err(broken) = invariants::check_change(before, &account, &change) {
+                panic!("invariant of the session set broken, this replica stops: {broken}");
+            }
+            for tombstone in &change.ended {
+                let key = Key::Tombstone(account.id.clone(), tombstone.session.id);
+                self.put(key, Record::Tombstone(tombstone.clone()));
+            }
+            if let Some(oldest) = change.version.checked_sub(limits::CHANGES_KEPT) {
+                self.delete(Key::Change(account.id.clone(), oldest));
+            }
+            self.put(Key::Change(account.id.clone(), change.version), Record::Change(change));
+        }
+        self.touched.push(Aggregate::Account(account.id.clone()));
+        self.put(Key::Account(account.id.clone()), Record::Account(account.clone()));
+        account
+    }
+}
+
+fn may_link(
+    account: &Account,
+    approval: &Approval,
+    ticket: &TicketId,
+    device_key: &crate::id::DeviceKey,
+    now_ms: u64,
+) -> Result<(), Rejection> {
+    if approval.auth_epoch != account.auth_epoch {
+        return Err(Rejection::EpochChanged { auth_epoch: account.auth_epoch });
+    }
+    let approver = account.sessions.iter().find(|s| s.id == approval.approver).ok_or(Rejection::ApprovalInvalid)?;
+    if approval.ticket != *ticket || approval.device_key_hash != sha256(&[device_key.as_bytes()]) {
+        return Err(Rejection::ApprovalInvalid);
+    }
+    let victim = match approval.kind {
+        ApprovalKind::Link => None,
+        ApprovalKind::LinkReplacing(id) => {
+            let victim = account.sessions.iter().find(|s| s.id == id).ok_or(Rejection::SessionUnknown)?;
+            may_end(Some(approver), victim, now_ms)?;
+            Some(victim)
+        }
+    };
+    let stays = |s: &&Session| victim.is_none_or(|v| v.id != s.id);
+    if let Some(same) = account.sessions.iter().filter(stays).find(|s| s.device_key == *device_key) {
+        return Err(Rejection::DeviceKeyAlreadyLinked { session: same.id });
+    }
+    let companions = account.sessions.iter().filter(stays).filter(|s| s.role == Role::Companion).count();
+    let now = u32::try_from(companions).unwrap_or(u32::MAX);
+    if now >= account.companion_limit {
+        return Err(Rejection::CompanionLimitReached { now, max: account.companion_limit });
+    }
+    Ok(())
+}
+
+/// Who may end whom, and what it is then called. `None` is an operator.
+fn may_end(actor: Option<&Session>, target: &Session, now_ms: u64) -> Result<EndReason, Rejection> {
+    let Some(actor) = actor else { return Ok(EndReason::AdminRevoked) };
+    match (actor.role, target.role) {
+        (_, Role::Primary) => Err(Rejection::CallerNotAllowed),
+        (_, Role::Companion) if actor.id == target.id => Ok(EndReason::SelfLogout),
+        (Role::Primary, Role::Companion) => Ok(EndReason::UserUnlinkedFromPrimary),
+        (Role::Companion, Role::Companion) if now_ms < actor.quarantine_until_ms => {
+            Err(Rejection::QuarantinedActor { until_ms: actor.quarantine_until_ms })
+        }
+        (Role::Companion, Role::Companion) => Ok(EndReason::UserUnlinkedFromSibling),
+    }
+}
+
+fn actor_of(proven: &Proven) -> Actor {
+    match proven {
+        Proven::Session { session, .. } => Actor::Session(*session),
+        Proven::Operator(name) => Actor::Operator(name.clone()),
+        Proven::Cluster | Proven::Key(_) => Actor::Operator(String::new()),
+    }
+}

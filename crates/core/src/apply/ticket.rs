@@ -1,0 +1,228 @@
+//! Tickets: OPEN → SCANNED → APPROVED → settled; every step consumes the state before it.
+
+use super::{Step, Tx};
+use crate::canonical::sha256;
+use crate::command::{Aggregate, Command, Envelope, Outcome, Proven};
+use crate::id::TicketId;
+use crate::limits;
+use crate::model::{Approval, Device, Rejection, Scan, Ticket, TicketOutcome, TicketState};
+use crate::state::{Key, ReadError, Record, Timer};
+
+impl Tx<'_> {
+    fn ticket(&self, id: &TicketId) -> Result<Option<Ticket>, ReadError> {
+        Ok(match self.get(&Key::Ticket(*id))? {
+            Some(Record::Ticket(ticket)) => Some(ticket),
+            _ => None,
+        })
+    }
+
+    /// Moves the ticket on, keeps its timers in step with its state, and answers with it.
+    fn advance(&mut self, mut ticket: Ticket, to: TicketState) -> Step {
+        let before = std::mem::replace(&mut ticket.state, to);
+        ticket.version += 1;
+        match &before {
+            TicketState::Open | TicketState::Scanned(_) => {
+                self.delete(Key::Timer(ticket.deadline_ms, Timer::TicketDeadline(ticket.id)));
+            }
+            TicketState::Approved { approved_at_ms, .. } => {
+                self.delete(Key::Timer(approved_at_ms + limits::SAGA_TAKEOVER_MS, Timer::Saga(ticket.id)));
+            }
+            _ => {}
+        }
+        match &ticket.state {
+            TicketState::Open | TicketState::Scanned(_) => {
+                self.set_timer(ticket.deadline_ms, Timer::TicketDeadline(ticket.id));
+            }
+            TicketState::Approved { approved_at_ms, .. } => {
+                self.set_timer(approved_at_ms + limits::SAGA_TAKEOVER_MS, Timer::Saga(ticket.id));
+            }
+            _ => self.set_timer(self.now() + limits::TICKET_KEPT_MS, Timer::TicketRemoval(ticket.id)),
+        }
+        self.touched.push(Aggregate::Ticket(ticket.id));
+        self.put(Key::Ticket(ticket.id), Record::Ticket(ticket.clone()));
+        Ok(Ok(Outcome::Ticket(Box::new(ticket))))
+    }
+
+    pub(super) fn open(&mut self, envelope: &Envelope) -> Step {
+        let Command::Open { ticket: id, device_key, method, requester } = &envelope.command else {
+            return Ok(Err(Rejection::InvalidRequest("command")));
+        };
+        if envelope.proven != Proven::Key(*device_key) {
+            return Ok(Err(Rejection::ProofInvalid));
+        }
+        if *id != TicketId::compose(id.region(), id.slot(), device_key, &envelope.request) {
+            return Ok(Err(Rejection::InvalidRequest("ticket")));
+        }
+        if let Some(field) = oversized(&requester.device) {
+            return Ok(Err(Rejection::InvalidRequest(field)));
+        }
+        if requester.location.len() > limits::LABEL_BYTES_MAX {
+            return Ok(Err(Rejection::InvalidRequest("location")));
+        }
+        if let Some(ticket) = self.ticket(id)? {
+            return Ok(Ok(Outcome::Ticket(Box::new(ticket))));
+        }
+        let ticket = Ticket {
+            id: *id,
+            device_key: *device_key,
+            method: *method,
+            opened_by: envelope.request,
+            requester: requester.clone(),
+            opened_at_ms: self.now(),
+            deadline_ms: self.now() + limits::QR_TICKET_TTL_MS,
+            version: 0,
+            state: TicketState::Open,
+        };
+        self.advance(ticket, TicketState::Open)
+    }
+
+    pub(super) fn scan(&mut self, envelope: &Envelope, id: &TicketId, scan: &Scan) -> Step {
+        let proven = Proven::Session { session: scan.approver, key: scan.approver_key, auth_epoch: scan.auth_epoch };
+        if envelope.proven != proven {
+            return Ok(Err(Rejection::ProofInvalid));
+        }
+        let Some(ticket) = self.ticket(id)? else { return Ok(Err(Rejection::TicketNotFound)) };
+        match &ticket.state {
+            TicketState::Scanned(earlier) if earlier.account != scan.account => Ok(Err(Rejection::TicketAlreadyUsed)),
+            TicketState::Open | TicketState::Scanned(_) if self.now() >= ticket.deadline_ms => {
+                Ok(Err(Rejection::TicketExpired))
+            }
+            // A second scan by the same account renews the epoch that the approval will be checked against.
+            TicketState::Open | TicketState::Scanned(_) => {
+                let scan = Scan { scanned_at_ms: self.now(), ..scan.clone() };
+                self.advance(ticket, TicketState::Scanned(scan))
+            }
+            _ => Ok(Err(closed(&ticket.state))),
+        }
+    }
+
+    pub(super) fn approve(&mut self, envelope: &Envelope, id: &TicketId, approval: &Approval, bytes: &[u8]) -> Step {
+        let Some(ticket) = self.ticket(id)? else { return Ok(Err(Rejection::TicketNotFound)) };
+        let scan = match &ticket.state {
+            TicketState::Scanned(scan) => scan.clone(),
+            TicketState::Open => return Ok(Err(Rejection::TicketNotReady)),
+            TicketState::Approved { scan, .. } if scan.account == approval.account => {
+                return Ok(Ok(Outcome::Ticket(Box::new(ticket))));
+            }
+            TicketState::Linked { account, .. } if *account == approval.account => {
+                return Ok(Ok(Outcome::Ticket(Box::new(ticket))));
+            }
+            other => return Ok(Err(closed(other))),
+        };
+        if approval.auth_epoch != scan.auth_epoch {
+            return Ok(Err(Rejection::EpochChanged { auth_epoch: scan.auth_epoch }));
+        }
+        let proven = Proven::Session { session: scan.approver, key: scan.approver_key, auth_epoch: scan.auth_epoch };
+        if envelope.proven != proven {
+            return Ok(Err(Rejection::ProofInvalid));
+        }
+        if self.now() >= ticket.deadline_ms || self.now() > scan.scanned_at_ms.saturating_add(approval.lifetime_ms) {
+            return Ok(Err(Rejection::TicketExpired));
+        }
+        if bytes.len() > limits::ENVELOPE_BYTES_MAX {
+            return Ok(Err(Rejection::InvalidRequest("envelope")));
+        }
+        let covers = approval.account == scan.account
+            && approval.ticket == ticket.id
+            && approval.approver == scan.approver
+            && approval.device_key_hash == sha256(&[ticket.device_key.as_bytes()])
+            && approval.envelope_hash == sha256(&[bytes]);
+        if !covers {
+            return Ok(Err(Rejection::ApprovalInvalid));
+        }
+        let approved = TicketState::Approved {
+            scan,
+            approval: approval.clone(),
+            envelope: bytes.to_vec(),
+            approved_at_ms: self.now(),
+            approved_by: envelope.request,
+        };
+        self.advance(ticket, approved)
+    }
+
+    pub(super) fn deny(&mut self, envelope: &Envelope, id: &TicketId) -> Step {
+        let Some(ticket) = self.ticket(id)? else { return Ok(Err(Rejection::TicketNotFound)) };
+        match &ticket.state {
+            TicketState::Scanned(scan) => {
+                let by_approver = matches!(&envelope.proven, Proven::Session { session, key, .. }
+                    if *session == scan.approver && *key == scan.approver_key);
+                if !by_approver {
+                    return Ok(Err(Rejection::ProofInvalid));
+                }
+                self.advance(ticket, TicketState::Denied)
+            }
+            TicketState::Denied => Ok(Ok(Outcome::Ticket(Box::new(ticket)))),
+            TicketState::Open => Ok(Err(Rejection::TicketNotReady)),
+            other => Ok(Err(closed(other))),
+        }
+    }
+
+    /// In APPROVED the account's shard decides; the caller sees the state and goes there.
+    pub(super) fn cancel(&mut self, envelope: &Envelope, id: &TicketId) -> Step {
+        let Some(ticket) = self.ticket(id)? else { return Ok(Err(Rejection::TicketNotFound)) };
+        if envelope.proven != Proven::Key(ticket.device_key) {
+            return Ok(Err(Rejection::ProofInvalid));
+        }
+        match &ticket.state {
+            TicketState::Open | TicketState::Scanned(_) => self.advance(ticket, TicketState::Cancelled),
+            _ => Ok(Ok(Outcome::Ticket(Box::new(ticket)))),
+        }
+    }
+
+    pub(super) fn expire(&mut self, tickets: &[TicketId]) -> Step {
+        for id in tickets.iter().take(limits::EXPIRE_TICKETS_MAX) {
+            let Some(ticket) = self.ticket(id)? else { continue };
+            let waiting = matches!(ticket.state, TicketState::Open | TicketState::Scanned(_));
+            if waiting && ticket.deadline_ms <= self.now() {
+                let _ = self.advance(ticket, TicketState::Expired)?;
+            }
+        }
+        Ok(Ok(Outcome::Done))
+    }
+
+    /// Writes the account's decision. A ticket that is settled already answers with what it is.
+    pub(super) fn settle(&mut self, id: &TicketId, outcome: &TicketOutcome) -> Step {
+        let Some(ticket) = self.ticket(id)? else { return Ok(Err(Rejection::TicketNotFound)) };
+        let TicketState::Approved { scan, envelope, .. } = &ticket.state else {
+            return Ok(Ok(Outcome::Ticket(Box::new(ticket))));
+        };
+        let settled = match outcome {
+            TicketOutcome::Linked(receipt) => TicketState::Linked {
+                account: scan.account.clone(),
+                receipt: receipt.clone(),
+                envelope: envelope.clone(),
+            },
+            TicketOutcome::Refused(reason) => {
+                TicketState::Refused { account: scan.account.clone(), reason: reason.clone() }
+            }
+            TicketOutcome::Cancelled => TicketState::Cancelled,
+            TicketOutcome::Expired => TicketState::Expired,
+        };
+        self.advance(ticket, settled)
+    }
+}
+
+/// What a step that comes too late is told.
+fn closed(state: &TicketState) -> Rejection {
+    match state {
+        TicketState::Expired => Rejection::TicketExpired,
+        TicketState::Denied => Rejection::TicketDenied,
+        TicketState::Cancelled => Rejection::TicketCancelled,
+        TicketState::Refused { reason, .. } => reason.clone(),
+        TicketState::Open | TicketState::Scanned(_) => Rejection::TicketNotReady,
+        TicketState::Approved { .. } | TicketState::Linked { .. } => Rejection::TicketAlreadyUsed,
+    }
+}
+
+/// The field of `device` that is over its bound.
+pub(super) fn oversized(device: &Device) -> Option<&'static str> {
+    if device.platform.len() > limits::LABEL_BYTES_MAX {
+        Some("platform")
+    } else if device.app_version.len() > limits::LABEL_BYTES_MAX {
+        Some("app_version")
+    } else if device.display_name.len() > limits::DISPLAY_NAME_BYTES_MAX {
+        Some("display_name")
+    } else {
+        None
+    }
+}

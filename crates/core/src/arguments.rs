@@ -1,0 +1,142 @@
+//! What a device proof covers besides its own fields: the method, and the hash of the arguments.
+//!
+//! ```text
+//!   phone / companion:  arguments ─► hash ─► proof_bytes ─► signature
+//!   leader:             command   ─► hash ─► proof_bytes ─► verify          (of_command)
+//! ```
+//!
+//! Both sides start from the same functions, so a frontend cannot change an argument without breaking the proof. The
+//! encodings are written down, with a test vector each, in docs/encoding.md; once shipped they never change.
+
+use crate::canonical::Canonical;
+use crate::command::Command;
+use crate::id::{AccountId, DeviceKey, Digest, SessionId, TicketId};
+use crate::model::{Approval, ApprovalKind, Device, Requester};
+
+/// Tag of the bytes that are hashed here.
+pub const TAG_ARGUMENTS: &str = "kindred/arguments/v1";
+
+/// Registers an account.
+pub const METHOD_REGISTER: &str = "kindred.account.v1.Account/Register";
+/// Sets the companion limit.
+pub const METHOD_SET_LIMIT: &str = "kindred.account.v1.Account/SetLimit";
+/// Opens a ticket.
+pub const METHOD_OPEN: &str = "kindred.pairing.v1.Pairing/OpenTicket";
+/// Watches a ticket; its signature opens the envelope.
+pub const METHOD_WATCH: &str = "kindred.pairing.v1.Pairing/WatchTicket";
+/// Scans a ticket.
+pub const METHOD_SCAN: &str = "kindred.pairing.v1.Pairing/ScanTicket";
+/// Approves a ticket.
+pub const METHOD_APPROVE: &str = "kindred.pairing.v1.Pairing/ApproveTicket";
+/// Denies a ticket.
+pub const METHOD_DENY: &str = "kindred.pairing.v1.Pairing/DenyTicket";
+/// Cancels a ticket.
+pub const METHOD_CANCEL: &str = "kindred.pairing.v1.Pairing/CancelTicket";
+/// Ends one session.
+pub const METHOD_UNLINK: &str = "kindred.session.v1.Session/Unlink";
+/// Ends all other sessions.
+pub const METHOD_UNLINK_OTHERS: &str = "kindred.session.v1.Session/UnlinkOthers";
+
+/// Method and argument hash of the proof that must stand behind `command`; `None` for the cluster's own commands, which
+/// no device asks for. `reference` is the ref that came with a Scan; without it a Scan has no arguments to check.
+pub fn of_command(command: &Command, reference: Option<&[u8]>) -> Option<(&'static str, Digest)> {
+    Some(match command {
+        Command::Register { account, device_key, device, .. } => {
+            (METHOD_REGISTER, register(account, device_key, device))
+        }
+        Command::SetLimit { account, limit } => (METHOD_SET_LIMIT, set_limit(account, *limit)),
+        Command::Open { device_key, requester, .. } => (METHOD_OPEN, open(device_key, requester)),
+        Command::Scan { .. } => (METHOD_SCAN, scan(reference?)),
+        Command::Approve { approval, .. } => (METHOD_APPROVE, approve(approval)),
+        Command::Deny { ticket } => (METHOD_DENY, deny(ticket)),
+        Command::Cancel { ticket } => (METHOD_CANCEL, cancel(ticket)),
+        Command::Unlink { account, session } => (METHOD_UNLINK, unlink(account, session)),
+        Command::UnlinkOthers { account, keep, .. } => (METHOD_UNLINK_OTHERS, unlink_others(account, keep)),
+        Command::Claim { .. }
+        | Command::ConfirmClaim { .. }
+        | Command::Expire { .. }
+        | Command::Settle { .. }
+        | Command::Link { .. }
+        | Command::DecideTicket { .. }
+        | Command::Tick
+        | Command::AckEffects { .. } => return None,
+    })
+}
+
+/// Register: account, device key, platform, app version, display name. The home is not covered: where an account lives
+/// is the operator's affair.
+pub fn register(account: &AccountId, device_key: &DeviceKey, device: &Device) -> Digest {
+    with_device(Canonical::new(TAG_ARGUMENTS).bytes(account.as_bytes()).bytes(device_key.as_bytes()), device).digest()
+}
+
+/// SetLimit: account, limit.
+pub fn set_limit(account: &AccountId, limit: u32) -> Digest {
+    Canonical::new(TAG_ARGUMENTS).bytes(account.as_bytes()).u64(u64::from(limit)).digest()
+}
+
+/// OpenTicket: device key, platform, app version, display name, location.
+pub fn open(device_key: &DeviceKey, requester: &Requester) -> Digest {
+    with_device(Canonical::new(TAG_ARGUMENTS).bytes(device_key.as_bytes()), &requester.device)
+        .bytes(requester.location.as_bytes())
+        .digest()
+}
+
+/// ScanTicket: the ref as it was in the QR.
+pub fn scan(reference: &[u8]) -> Digest {
+    Canonical::new(TAG_ARGUMENTS).bytes(reference).digest()
+}
+
+/// ApproveTicket: ticket id, operation, account, auth_epoch, hash of the companion's key, victim or absent, approver,
+/// hash of the envelope, lifetime, and the approval's signature. The envelope itself is covered by its hash.
+pub fn approve(approval: &Approval) -> Digest {
+    let (operation, victim): (&str, Option<&[u8]>) = match &approval.kind {
+        ApprovalKind::Link => ("link", None),
+        ApprovalKind::LinkReplacing(victim) => ("link-replacing", Some(victim.as_bytes())),
+    };
+    Canonical::new(TAG_ARGUMENTS)
+        .bytes(approval.ticket.as_bytes())
+        .bytes(operation.as_bytes())
+        .bytes(approval.account.as_bytes())
+        .u64(approval.auth_epoch)
+        .bytes(approval.device_key_hash.as_bytes())
+        .option(victim)
+        .bytes(approval.approver.as_bytes())
+        .bytes(approval.envelope_hash.as_bytes())
+        .u64(approval.lifetime_ms)
+        .bytes(approval.signature.as_bytes())
+        .digest()
+}
+
+/// DenyTicket: ticket id.
+pub fn deny(ticket: &TicketId) -> Digest {
+    of_ticket(ticket)
+}
+
+/// CancelTicket: ticket id.
+pub fn cancel(ticket: &TicketId) -> Digest {
+    of_ticket(ticket)
+}
+
+/// WatchTicket: ticket id.
+pub fn watch(ticket: &TicketId) -> Digest {
+    of_ticket(ticket)
+}
+
+/// Unlink: account, session to end.
+pub fn unlink(account: &AccountId, session: &SessionId) -> Digest {
+    Canonical::new(TAG_ARGUMENTS).bytes(account.as_bytes()).bytes(session.as_bytes()).digest()
+}
+
+/// UnlinkOthers: account, session to keep. The set_version that the frontend reads is not the device's statement.
+pub fn unlink_others(account: &AccountId, keep: &SessionId) -> Digest {
+    Canonical::new(TAG_ARGUMENTS).bytes(account.as_bytes()).bytes(keep.as_bytes()).digest()
+}
+
+// The method in the proof tells these three apart.
+fn of_ticket(ticket: &TicketId) -> Digest {
+    Canonical::new(TAG_ARGUMENTS).bytes(ticket.as_bytes()).digest()
+}
+
+fn with_device(bytes: Canonical, device: &Device) -> Canonical {
+    bytes.bytes(device.platform.as_bytes()).bytes(device.app_version.as_bytes()).bytes(&device.display_name)
+}
