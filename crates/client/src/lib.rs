@@ -1,1 +1,176 @@
-//! placeholder
+//! A client of Kindred: device keys that prove and approve, every call with retries, and watches that resume.
+//!
+//! ```text
+//!   Device / Member ─sign─► Client ─► node a ┐ UNAVAILABLE, OUTCOME_UNKNOWN: the same request id,
+//!                                  ─► node b ┘ the next node, after a pause; bounded
+//! ```
+//!
+//! Owns: signing, retrying, resuming. Must not know: what the answers are used for. **Invariant:** one call is one request
+//! id, however many attempts it takes, and every attempt carries the very same signed request.
+//!
+//! Reading order: [`device`], [`Client`], [`watch`].
+
+mod calls;
+pub mod device;
+pub mod watch;
+
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use kindred_wire::convert::Invalid;
+use kindred_wire::net::{Net, channel};
+use kindred_wire::reason::{Reason, Retry};
+use kindred_wire::status::{metadata, retry_after};
+use tonic::transport::Channel;
+use tonic::{Code, Status};
+
+pub use calls::Approve;
+pub use device::{Device, Member, Qr, request_id};
+
+/// Why a call gave no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Refused, or still failing after the last attempt.
+    #[error("{}: {}", self.reason().map_or("no reason", Reason::name), .0.message())]
+    Status(Box<Status>),
+    /// An answer that does not decode.
+    #[error(transparent)]
+    Malformed(#[from] Invalid),
+    /// An address that is none.
+    #[error("cannot connect: {0}")]
+    Address(#[from] tonic::transport::Error),
+    /// A client needs at least one address.
+    #[error("no address given")]
+    NoAddress,
+}
+
+impl Error {
+    /// Why it was refused; `None` if nobody said.
+    pub fn reason(&self) -> Option<Reason> {
+        self.status().and_then(Reason::of)
+    }
+
+    /// The status as received.
+    pub fn status(&self) -> Option<&Status> {
+        match self {
+            Self::Status(status) => Some(status),
+            _ => None,
+        }
+    }
+
+    /// A number that the refusal carries, `auth_epoch` of EPOCH_CHANGED, say.
+    pub fn number(&self, key: &str) -> Option<u64> {
+        self.status().and_then(|status| metadata(status).get(key)?.parse().ok())
+    }
+}
+
+impl From<Status> for Error {
+    fn from(status: Status) -> Self {
+        Self::Status(Box::new(status))
+    }
+}
+
+/// How patient a client is.
+#[derive(Debug, Clone, Copy)]
+pub struct Patience {
+    /// Most attempts at one call.
+    pub attempts: u32,
+    /// One attempt may take this long; then the outcome counts as unknown.
+    pub attempt: Duration,
+    /// First pause; doubled up to [`Self::pause_max`] unless the answer says better.
+    pub pause: Duration,
+    /// Longest pause.
+    pub pause_max: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self {
+            attempts: 30,
+            attempt: Duration::from_secs(15),
+            pause: Duration::from_millis(50),
+            pause_max: Duration::from_secs(1),
+        }
+    }
+}
+
+/// Calls any of several nodes. A clone shares connections.
+#[derive(Clone)]
+pub struct Client {
+    channels: Vec<Channel>,
+    preferred: Arc<AtomicUsize>,
+    patience: Patience,
+}
+
+impl Client {
+    /// A client of the nodes at `addresses` (`host:port`), in order of preference. Connects when first used.
+    pub fn connect(net: Arc<dyn Net>, addresses: &[String]) -> Result<Self, Error> {
+        if addresses.is_empty() {
+            return Err(Error::NoAddress);
+        }
+        let channels = addresses.iter().map(|a| channel(net.clone(), a)).collect::<Result<Vec<_>, _>>()?;
+        Ok(Self { channels, preferred: Arc::default(), patience: Patience::default() })
+    }
+
+    /// The same client with other patience.
+    #[must_use]
+    pub fn with_patience(mut self, patience: Patience) -> Self {
+        self.patience = patience;
+        self
+    }
+
+    /// The node that is asked first just now.
+    fn channel(&self) -> (usize, Channel) {
+        let at = self.preferred.load(Ordering::Relaxed) % self.channels.len();
+        (at, self.channels[at].clone())
+    }
+
+    /// Prefers the node after `failed` from now on, unless somebody has moved on already.
+    fn leave(&self, failed: usize) {
+        let next = (failed + 1) % self.channels.len();
+        let _ = self.preferred.compare_exchange(failed, next, Ordering::Relaxed, Ordering::Relaxed);
+    }
+
+    /// Calls until an answer, a refusal that waiting does not help, or the last attempt.
+    async fn call<Req, Rep, F>(&self, request: Req, call: impl Fn(Channel, Req) -> F) -> Result<Rep, Error>
+    where
+        Req: Clone,
+        F: Future<Output = Result<tonic::Response<Rep>, Status>>,
+    {
+        let mut attempt = 0;
+        loop {
+            let (at, channel) = self.channel();
+            let answer = tokio::time::timeout(self.patience.attempt, call(channel, request.clone())).await;
+            let status = match answer {
+                Ok(Ok(reply)) => return Ok(reply.into_inner()),
+                Ok(Err(status)) => status,
+                Err(_) => Status::deadline_exceeded("no answer in time"),
+            };
+            attempt += 1;
+            if !may_retry(&status) || attempt >= self.patience.attempts {
+                return Err(status.into());
+            }
+            self.leave(at);
+            tokio::time::sleep(self.pause(&status, attempt)).await;
+        }
+    }
+
+    fn pause(&self, status: &Status, attempt: u32) -> Duration {
+        let doubled = self.patience.pause.saturating_mul(1 << attempt.saturating_sub(1).min(10));
+        retry_after(status).unwrap_or(doubled).min(self.patience.pause_max)
+    }
+}
+
+/// True where the same signed request may be sent again. A status without a reason came from the connection, and says
+/// nothing about what happened: the request id makes another attempt safe.
+fn may_retry(status: &Status) -> bool {
+    match Reason::of(status) {
+        Some(reason) => matches!(reason.retry(), Retry::After | Retry::SameRequestId),
+        None => matches!(
+            status.code(),
+            Code::Unavailable | Code::Unknown | Code::Cancelled | Code::DeadlineExceeded | Code::Internal
+        ),
+    }
+}

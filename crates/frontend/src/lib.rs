@@ -1,1 +1,54 @@
-//! placeholder
+//! The gRPC services that gateways and devices call. Stateless but for a cache of homes: any node answers any call.
+//!
+//! ```text
+//!   request ─decode─► command or query ─route─► Shards ─► answer ─encode─► reply
+//!                                                 │
+//!   ApproveTicket:  ticket's shard: Approve ──► account's shard: Link ──► receipt     (its outbox settles the ticket)
+//! ```
+//!
+//! Owns: routing by account and ticket, the pairing saga, watches, mandatory status details. Must not know: Raft, disks,
+//! how a shard is reached. **Invariant:** nothing here decides about a session; it asks the shards and repeats what they
+//! said. **Invariant:** a shard that gives no answer never becomes a statement about a session.
+//!
+//! Reading order: [`front`], [`approve`], [`watch_ticket`], [`session`], [`details`].
+
+mod account;
+mod approve;
+pub mod details;
+mod front;
+mod homes;
+pub mod metrics;
+mod pairing;
+mod session;
+mod watch_account;
+mod watch_ticket;
+
+use std::sync::Arc;
+
+use kindred_core::env::Env;
+use kindred_wire::pb::account::v1::account_server::AccountServer;
+use kindred_wire::pb::pairing::v1::pairing_server::PairingServer;
+use kindred_wire::pb::session::v1::session_server::SessionServer;
+use kindred_wire::shards::{Points, Shards};
+use tonic::service::Routes;
+
+/// Largest request: a full envelope and what goes with it.
+pub const REQUEST_BYTES_MAX: usize = 128 * 1024;
+
+/// Mounts the public services and reflection, all with mandatory details. Health is the node's to add, for only the node
+/// knows how it is; so are the bounds on connections, streams and concurrency.
+pub fn services(shards: Arc<dyn Shards>, points: Arc<dyn Points>, env: Env) -> Routes {
+    metrics::describe();
+    let front = front::Front::new(shards, points, env);
+    let mut routes = Routes::default()
+        .add_service(AccountServer::new(front.clone()).max_decoding_message_size(REQUEST_BYTES_MAX))
+        .add_service(PairingServer::new(front.clone()).max_decoding_message_size(REQUEST_BYTES_MAX))
+        .add_service(SessionServer::new(front).max_decoding_message_size(REQUEST_BYTES_MAX));
+    let reflection = tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(kindred_wire::pb::FILE_DESCRIPTOR_SET);
+    match reflection.build_v1() {
+        Ok(service) => routes = routes.add_service(service),
+        Err(error) => tracing::error!(%error, "reflection is off: the descriptors cannot be read"),
+    }
+    details::mandatory(routes)
+}

@@ -1,4 +1,20 @@
-//! wire
-#![allow(missing_docs)]
+//! What is said on the wire: generated messages and services, their conversion from and to the domain, why a call is
+//! refused, and the two seams through which a node reaches shards and sockets.
+//!
+//! ```text
+//!   proto/ ──build.rs──► pb ◄──convert──► kindred_core
+//!                         ▲
+//!   Rejection, ShardError ┴─► Failure (Reason, metadata, retry) ─► tonic::Status ─► Reason::of
+//! ```
+//!
+//! Owns: the public protobuf packages, the [`reason::Reason`] table, the encoding of status details. Must not know: how a
+//! shard keeps its state, who serves a call.
+//!
+//! Reading order: [`reason`], [`status`], [`convert`], [`shards`], [`net`].
+
+pub mod convert;
 pub mod net;
+pub mod pb;
+pub mod reason;
 pub mod shards;
+pub mod status;

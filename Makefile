@@ -1,0 +1,68 @@
+# Two buttons: `make check` only looks, `make fix` rewrites. `make demo` and `make test` do everything from a fresh clone.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+
+# Outside the clone, so that a second clone does not compile RocksDB again.
+export CARGO_TARGET_DIR ?= $(HOME)/.cache/kindred/target
+# Where scripts/setup notes a libclang that bindgen would not find by itself; absent where it would.
+ENV_FILE := $(HOME)/.cache/kindred/env.mk
+-include $(ENV_FILE)
+
+KINDRED := $(CARGO_TARGET_DIR)/debug/kindred
+RUNS ?= 20
+
+.PHONY: help setup build demo test check tidy fix demo-soak bench
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
+
+setup:
+	@scripts/setup
+
+# The recipes below run in a second make, which reads what setup wrote.
+demo: setup ## three nodes, three regions, kills, and every sibling kept
+	@$(MAKE) --no-print-directory build
+	@"$(KINDRED)" demo
+
+build:
+	@scripts/first-build-notice
+	@cargo build --workspace
+
+test: setup ## check, then every test
+	@scripts/first-build-notice
+	@$(MAKE) --no-print-directory check
+	@$(MAKE) --no-print-directory .test
+
+.PHONY: .test
+.test:
+	@cargo test --workspace
+
+check: setup ## only looks: format, clippy with warnings as errors, tidy rules
+	@cargo fmt --all --check
+	@$(MAKE) --no-print-directory .clippy tidy
+
+.PHONY: .clippy
+.clippy:
+	@cargo clippy --workspace --all-targets -- -D warnings
+
+tidy:
+	@cargo test --quiet -p kindred-tests --test tidy
+
+fix: setup ## rewrites: clippy's own fixes, format
+	@$(MAKE) --no-print-directory .fix
+	@cargo fmt --all
+
+.PHONY: .fix
+.fix:
+	@cargo clippy --workspace --all-targets --fix --allow-dirty --allow-staged
+
+demo-soak: setup ## RUNS demos in a row (20); histories stay in histories/
+	@$(MAKE) --no-print-directory build
+	@scripts/demo-soak "$(KINDRED)" "$(RUNS)"
+
+bench: setup ## links/s and validates/s at 64 in flight, three processes
+	@$(MAKE) --no-print-directory build
+	@"$(KINDRED)" bench

@@ -1,0 +1,202 @@
+//! The verdict on a history.
+
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
+
+use crate::checkers::{ALL, duplicates, durable, siblings, unproven, versions};
+use crate::history::{Event, Note, Operation};
+use crate::timeline::Timeline;
+
+/// What the checkers say, in figures and in full. Counts are of distinct sessions (or versions), not of sightings.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Report {
+    /// Operations called.
+    pub operations: u64,
+    /// Operations answered.
+    pub answered: u64,
+    /// Operations refused without effect.
+    pub refused: u64,
+    /// Operations that may have happened: answered so, or never answered.
+    pub unknown: u64,
+    /// Tickets that somebody approved.
+    pub links_attempted: u64,
+    /// Of those, the ones of which an answer told the session.
+    pub links_completed: u64,
+    /// Sessions too many.
+    pub duplicate_sessions: u64,
+    /// Sessions that a link or anything else ended without naming them.
+    pub siblings_lost: u64,
+    /// Sessions told to be signed out without proof.
+    pub signed_out_without_tombstone: u64,
+    /// Acknowledged links, unlinks and accounts that are gone.
+    pub durability_lost: u64,
+    /// Versions with two sets, or read after a later one.
+    pub version_conflicts: u64,
+    /// Longest time from the kill of a node (other than a power loss of all) to the next acknowledged mutation, ms.
+    /// None without such a kill, or if one was never followed by a mutation.
+    pub failover_ms: Option<u64>,
+    /// Everything that contradicts a promise, in the order of the checkers.
+    pub violations: Vec<Violation>,
+}
+
+/// One contradiction.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Violation {
+    /// What it counts as.
+    pub checker: String,
+    /// Whom it concerns: a session, an account, or `account@version`.
+    pub subject: String,
+    /// The contradiction, in words.
+    pub text: String,
+    /// Ids of the events that contradict each other.
+    pub events: Vec<u64>,
+}
+
+impl Violation {
+    /// A violation shown by these operations.
+    pub fn new(checker: &str, subject: &str, text: String, events: impl IntoIterator<Item = u64>) -> Self {
+        let events = BTreeSet::from_iter(events).into_iter().collect();
+        Self { checker: checker.to_owned(), subject: subject.to_owned(), text, events }
+    }
+}
+
+impl Report {
+    /// Whether nothing contradicts a promise.
+    pub fn is_clean(&self) -> bool {
+        self.violations.is_empty()
+    }
+
+    fn count(&self, checker: &str) -> u64 {
+        let subjects: BTreeSet<_> =
+            self.violations.iter().filter(|v| v.checker == checker).map(|v| &v.subject).collect();
+        subjects.len() as u64
+    }
+}
+
+/// Runs every checker. A history that does not fit together is a violation too (`history`), never a clean report.
+pub fn judge(events: &[Event]) -> Report {
+    let timeline = match Timeline::new(events) {
+        Ok(timeline) => timeline,
+        Err(error) => {
+            let violation = Violation::new("history", "", error.to_string(), []);
+            return Report { violations: vec![violation], ..Report::default() };
+        }
+    };
+    let mut report = Report {
+        violations: ALL.iter().flat_map(|check| check(&timeline)).collect(),
+        failover_ms: failover_ms(&timeline),
+        ..Report::default()
+    };
+    let (mut attempted, mut completed) = (BTreeSet::new(), BTreeSet::new());
+    for op in &timeline.operations {
+        report.operations += 1;
+        match (op.answer().is_some(), op.is_refused()) {
+            (true, _) => report.answered += 1,
+            (_, true) => report.refused += 1,
+            _ => report.unknown += 1,
+        }
+        if let Operation::Approve { ticket, .. } = op.op {
+            attempted.insert(ticket);
+        }
+        if let Operation::Approve { ticket, .. } | Operation::WatchLinked { ticket, .. } = op.op
+            && op.answer().is_some_and(|answer| answer.session.is_some())
+        {
+            completed.insert(ticket);
+        }
+    }
+    report.links_attempted = attempted.len() as u64;
+    report.links_completed = attempted.intersection(&completed).count() as u64;
+    report.duplicate_sessions = report.count(duplicates::NAME);
+    report.siblings_lost = report.count(siblings::NAME);
+    report.signed_out_without_tombstone = report.count(unproven::NAME);
+    report.durability_lost = report.count(durable::NAME);
+    report.version_conflicts = report.count(versions::NAME);
+    report
+}
+
+fn failover_ms(timeline: &Timeline<'_>) -> Option<u64> {
+    let kills = timeline.notes.iter().filter_map(|(at_us, position, note)| match note {
+        Note::Kill { point, .. } if point != "power_loss" => Some((*at_us, *position)),
+        _ => None,
+    });
+    let gaps = kills.map(|(at_us, position)| {
+        let healed = timeline.operations.iter().filter(|op| is_acknowledged_mutation(op.op) && op.answer().is_some());
+        let healed = healed.filter(|op| op.done.is_some_and(|done| position < done)).map(|op| op.done_us).min()?;
+        Some(healed.saturating_sub(at_us) / 1000)
+    });
+    gaps.collect::<Option<Vec<_>>>()?.into_iter().max()
+}
+
+/// `watch_linked` stands for the link that it tells of.
+fn is_acknowledged_mutation(op: &Operation) -> bool {
+    !matches!(op, Operation::List { .. } | Operation::Validate { .. } | Operation::Why { .. })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::history::{Answer, Body, Outcome};
+    use crate::story::Story;
+
+    #[test]
+    fn a_good_history_is_clean() {
+        let report = judge(&Story::good().events);
+        assert_eq!(report.violations, []);
+        assert!(report.is_clean());
+        assert_eq!((report.links_attempted, report.links_completed), (4, 3));
+        assert_eq!(report.operations, report.answered + report.refused + report.unknown);
+        assert_eq!((report.refused, report.unknown), (1, 2));
+    }
+
+    #[test]
+    fn a_bad_history_is_counted_by_session_not_by_sighting() {
+        let mut story = Story::family();
+        story.list(4, &["s1", "s3"]);
+        story.list(4, &["s1", "s3"]);
+        let report = judge(&story.events);
+        assert_eq!((report.siblings_lost, report.durability_lost, report.duplicate_sessions), (1, 1, 0));
+        let again: Report = serde_json::from_str(&serde_json::to_string(&report).unwrap()).unwrap();
+        assert_eq!(again, report);
+    }
+
+    #[test]
+    fn a_history_that_does_not_fit_together_is_not_clean() {
+        let mut story = Story::family();
+        let first = story.events[0].id;
+        story.ret(first, Outcome::Unknown);
+        assert_eq!(judge(&story.events).violations[0].checker, "history");
+    }
+
+    #[test]
+    fn a_long_history_is_judged_in_one_sweep() {
+        // One hot account: a thousand devices come and go, and every change is read. Quadratic work would show.
+        let mut story = Story::family();
+        let mut version = 3;
+        for number in 4..1000 {
+            let (session, ticket) = (format!("s{number}"), format!("t{number}"));
+            let present = ["s1", "s2", "s3", session.as_str()];
+            let approve = Story::approve(&ticket, &ticket);
+            story.ok("phone", approve, Answer { seq: Some(number), ..Story::linked(&session, version + 1, &present) });
+            story.list(version + 1, &present);
+            let ended = Story::ended(&[(&session, &ticket, version + 2)]);
+            story.ok("phone", Story::unlink(&session, &ticket), ended);
+            version += 2;
+        }
+        let report = judge(&story.events);
+        assert_eq!((report.violations.len(), report.links_completed), (0, 998));
+    }
+
+    #[test]
+    fn failover_is_the_longest_gap_after_a_kill() {
+        let mut story = Story::family();
+        let kill = Note::Kill { node: "n1".into(), shard: None, point: "link.committed".into(), log_index: None };
+        let at_us = story.events.last().unwrap().at_us;
+        story.events.push(Event { id: 900, client: "demo".into(), at_us, body: Body::Note(kill) });
+        assert_eq!(judge(&story.events).failover_ms, None, "never healed");
+        story.ok("phone", Story::approve("t4", "k4"), Story::linked("s4", 4, &["s1", "s2", "s3", "s4"]));
+        story.events.last_mut().unwrap().at_us = at_us + 700_000;
+        assert_eq!(judge(&story.events).failover_ms, Some(700));
+    }
+}

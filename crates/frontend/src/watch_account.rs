@@ -1,0 +1,132 @@
+//! WatchAccount: every membership change after a version, in order and without gaps.
+
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::time::Duration;
+
+use futures::Stream;
+use kindred_core::command::{Aggregate, Answer, Query};
+use kindred_core::id::{AccountId, ShardId};
+use kindred_core::model::{Account, SetChange};
+use kindred_wire::convert;
+use kindred_wire::pb::session::v1 as pb;
+use kindred_wire::pb::session::v1::watch_account_reply::Event;
+use kindred_wire::reason::Reason;
+use kindred_wire::shards::Consistency;
+use kindred_wire::status::Failure;
+use tonic::Status;
+
+use crate::front::{Front, unexpected};
+
+/// What the rpc returns.
+pub(crate) type Events = Pin<Box<dyn Stream<Item = Result<pb::WatchAccountReply, Status>> + Send>>;
+
+/// Silence is broken this often.
+pub(crate) const HEARTBEAT_MS: u64 = 30_000;
+/// News may be missed while a leader changes; look again after this long in any case.
+const LOOK_AGAIN_MS: u64 = 5_000;
+/// Reads may fail this often in a row before the caller is told to resume elsewhere.
+const FAILURES_MAX: u32 = 60;
+
+struct Watch {
+    front: Front,
+    account: AccountId,
+    shard: ShardId,
+    // Last version told.
+    version: u64,
+    // Read and not yet told; at most CHANGES_KEPT.
+    pending: VecDeque<SetChange>,
+    heartbeat_due_ms: u64,
+    over: bool,
+}
+
+/// Finds the account, then follows it.
+pub(crate) async fn watch(front: Front, request: pb::WatchAccountRequest) -> Result<Events, Failure> {
+    let account = convert::account_id(&request.account, "account")?;
+    let (home, found, _) = front.account(&account, &request.home_region).await?;
+    // A version that we never gave: another cluster's, or one that a recovery lost. To go on from there would alias.
+    if request.from_set_version > found.set_version {
+        return Err(Failure::new(Reason::SetVersionConflict).with("current", found.set_version));
+    }
+    let shard = front.account_shard(home, &account)?;
+    let heartbeat_due_ms = front.env().clock.monotonic_ms() + HEARTBEAT_MS;
+    let version = request.from_set_version;
+    let watch = Watch { front, account, shard, version, pending: VecDeque::new(), heartbeat_due_ms, over: false };
+    Ok(Box::pin(futures::stream::unfold(watch, |mut watch| async move {
+        if watch.over {
+            return None;
+        }
+        let event = watch.next().await;
+        watch.over = event.is_err();
+        let reply = event.map(|event| pb::WatchAccountReply { event: Some(event) }).map_err(Status::from);
+        Some((reply, watch))
+    })))
+}
+
+impl Watch {
+    async fn next(&mut self) -> Result<Event, Failure> {
+        loop {
+            if let Some(change) = self.pending.pop_front() {
+                self.version = change.version;
+                return Ok(Event::Change(convert::change(&change)));
+            }
+            // Listen before looking, or what happens in between is missed.
+            let aggregate = Aggregate::Account(self.account.clone());
+            let changed = self.front.shards().changed(self.shard, aggregate, LOOK_AGAIN_MS);
+            let (account, changes) = self.look().await?;
+            if account.set_version < self.version {
+                return Err(Failure::new(Reason::SetVersionConflict).with("current", account.set_version));
+            }
+            if account.set_version > self.version {
+                let gapless = (self.version + 1..).zip(&changes).all(|(version, change)| version == change.version);
+                if changes.is_empty() || !gapless {
+                    self.version = account.set_version;
+                    return Ok(Event::Snapshot(snapshot(&account)));
+                }
+                self.pending = changes.into();
+                continue;
+            }
+            let now_ms = self.front.env().clock.monotonic_ms();
+            if now_ms >= self.heartbeat_due_ms {
+                self.heartbeat_due_ms = now_ms + HEARTBEAT_MS;
+                let set_digest = convert::raw(account.set_digest.as_bytes());
+                return Ok(Event::Heartbeat(pb::Heartbeat { set_version: account.set_version, set_digest }));
+            }
+            let silent = Duration::from_millis(self.heartbeat_due_ms - now_ms);
+            tokio::select! {
+                () = changed => {}
+                () = tokio::time::sleep(silent) => {}
+            }
+        }
+    }
+
+    /// Reads, patiently: a shard without a leader says nothing about the account.
+    async fn look(&self) -> Result<(Account, Vec<SetChange>), Failure> {
+        let mut failures = 0;
+        loop {
+            let query = Query::Changes(self.account.clone(), self.version);
+            let failure = match self.front.query(self.shard, query, Consistency::Linearizable).await {
+                Ok(observed) => match observed.answer {
+                    Answer::Changes { account: Some(account), changes } => return Ok((*account, changes)),
+                    Answer::Changes { account: None, .. } => return Err(Failure::new(Reason::AccountNotFound)),
+                    _ => return Err(unexpected()),
+                },
+                Err(error) => Failure::from(error),
+            };
+            failures += 1;
+            if failures > FAILURES_MAX {
+                return Err(failure);
+            }
+            let pause_ms = failure.retry_after_ms.unwrap_or_default().clamp(50, 1_000);
+            tokio::time::sleep(Duration::from_millis(pause_ms)).await;
+        }
+    }
+}
+
+fn snapshot(account: &Account) -> pb::Snapshot {
+    pb::Snapshot {
+        sessions: account.sessions.iter().map(convert::session).collect(),
+        set_version: account.set_version,
+        set_digest: convert::raw(account.set_digest.as_bytes()),
+    }
+}

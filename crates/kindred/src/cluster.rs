@@ -1,0 +1,270 @@
+//! A local cluster of real processes: three `kindred serve` children on free loopback ports. For `dev`, `demo` and
+//! `bench`. Children die with it.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use kindred_core::env::Env;
+
+use crate::config;
+
+/// Region names of a local cluster, in order of index; one node each.
+pub const REGIONS: [&str; 3] = ["amsterdam", "boston", "chennai"];
+
+/// How to start it.
+pub struct Options {
+    /// Where to keep data; a temporary directory if none.
+    pub data: Option<PathBuf>,
+    /// Whether the saga can be held.
+    pub points: bool,
+    /// Log filter of the nodes; their output goes to `node.log` in their directory.
+    pub log: String,
+    /// Shards per region.
+    pub shards_per_region: u32,
+}
+
+/// One node process.
+pub struct NodeProcess {
+    /// Its name.
+    pub name: String,
+    /// Its region.
+    pub region: String,
+    /// gRPC for gateways, `host:port`.
+    pub gateway: String,
+    /// Its directory: configuration, data, log.
+    pub dir: PathBuf,
+    child: Option<Child>,
+}
+
+/// The running cluster.
+pub struct Cluster {
+    /// Its nodes, in order of region.
+    pub nodes: Vec<NodeProcess>,
+    // Removed when dropped.
+    _temporary: Option<tempfile::TempDir>,
+}
+
+impl Cluster {
+    /// Writes the configuration of each node and starts all of them. Returns once all answer; see [`Self::ready`].
+    pub async fn start(options: Options, env: &Env) -> anyhow::Result<Self> {
+        let (root, temporary) = match &options.data {
+            Some(dir) => (dir.clone(), None),
+            None => {
+                let dir = tempfile::Builder::new().prefix("kindred-").tempdir()?;
+                (dir.path().to_owned(), Some(dir))
+            }
+        };
+        std::fs::create_dir_all(&root)?;
+        let keys = root.join("ticket-keys");
+        if !keys.exists() {
+            let regions: Vec<_> = REGIONS.map(String::from).to_vec();
+            write_secret(&keys, &config::fresh_ticket_keys(&regions, env))?;
+        }
+        let ports = free_ports(2 * REGIONS.len())?;
+        let address = |port: u16| format!("127.0.0.1:{port}");
+        let peers: BTreeMap<String, String> =
+            REGIONS.iter().zip(&ports[REGIONS.len()..]).map(|(r, p)| (format!("{r}-0"), address(*p))).collect();
+        let mut nodes = Vec::new();
+        for (index, region) in REGIONS.iter().enumerate() {
+            let name = format!("{region}-0");
+            let dir = root.join(&name);
+            std::fs::create_dir_all(&dir)?;
+            let config = config::Config {
+                node: config::Node {
+                    name: name.clone(),
+                    region: (*region).into(),
+                    data_dir: dir.join("data"),
+                    worker_threads: 1,
+                },
+                listen: config::Listen { gateway: address(ports[index]), node: peers[&name].clone() },
+                cluster: config::Cluster {
+                    regions: REGIONS.map(String::from).to_vec(),
+                    peers: peers.clone(),
+                    shards_per_region: options.shards_per_region,
+                    ticket_keys: keys.clone(),
+                },
+                raft: config::Raft::default(),
+                telemetry: config::Telemetry { log: options.log.clone(), ..config::Telemetry::default() },
+                testing: config::Testing { points: options.points },
+            };
+            std::fs::write(dir.join("kindred.toml"), toml_text(&config))?;
+            let gateway = config.listen.gateway.clone();
+            nodes.push(NodeProcess { name, region: (*region).into(), gateway, dir, child: None });
+        }
+        let mut cluster = Self { nodes, _temporary: temporary };
+        for index in 0..cluster.nodes.len() {
+            cluster.nodes[index].spawn()?;
+        }
+        cluster.ready(Duration::from_secs(60)).await?;
+        Ok(cluster)
+    }
+
+    /// Gateway addresses of all nodes.
+    pub fn gateways(&self) -> Vec<String> {
+        self.nodes.iter().map(|n| n.gateway.clone()).collect()
+    }
+
+    /// Waits until every running node says, over gRPC health, that it serves.
+    pub async fn ready(&mut self, within: Duration) -> anyhow::Result<()> {
+        let waited = tokio::time::timeout(within, async {
+            for node in &mut self.nodes {
+                if node.child.is_some() {
+                    node.serving().await?;
+                }
+            }
+            anyhow::Ok(())
+        });
+        match waited.await {
+            Ok(done) => done,
+            Err(_) => bail!(
+                "the cluster was not ready within {} s; see {}/node.log",
+                within.as_secs(),
+                self.nodes[0].dir.display()
+            ),
+        }
+    }
+
+    /// Index of the node with this name.
+    pub fn index(&self, name: &str) -> Option<usize> {
+        self.nodes.iter().position(|n| n.name == name)
+    }
+
+    /// SIGTERM to all, then waits for each, at most `within` for all together; what is left is killed.
+    pub async fn stop(&mut self, within: Duration) {
+        for node in &self.nodes {
+            node.signal("TERM");
+        }
+        let nodes = &mut self.nodes;
+        let _ = tokio::time::timeout(within, async {
+            for node in nodes.iter_mut() {
+                while node.running() {
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+            }
+        })
+        .await;
+        for node in &mut self.nodes {
+            node.kill();
+        }
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        for node in &mut self.nodes {
+            node.kill();
+        }
+    }
+}
+
+impl NodeProcess {
+    /// Starts the process.
+    pub fn spawn(&mut self) -> anyhow::Result<()> {
+        let log = std::fs::OpenOptions::new().create(true).append(true).open(self.dir.join("node.log"))?;
+        let child = Command::new(std::env::current_exe()?)
+            .arg("serve")
+            .arg("--config")
+            .arg(self.dir.join("kindred.toml"))
+            .arg("--lifeline")
+            .stdin(Stdio::piped())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .spawn()
+            .with_context(|| format!("start node {}", self.name))?;
+        self.child = Some(child);
+        Ok(())
+    }
+
+    /// SIGKILL, and waits for the end of the process.
+    pub fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+
+    /// Whether the process still runs.
+    pub fn running(&mut self) -> bool {
+        self.child.as_mut().is_some_and(|child| matches!(child.try_wait(), Ok(None)))
+    }
+
+    /// Process id.
+    pub fn pid(&self) -> Option<u32> {
+        self.child.as_ref().map(Child::id)
+    }
+
+    fn signal(&self, name: &str) {
+        if let Some(pid) = self.pid() {
+            let _ = Command::new("kill").arg(format!("-{name}")).arg(pid.to_string()).status();
+        }
+    }
+
+    /// Asks for health until it serves; fails if the process has ended.
+    async fn serving(&mut self) -> anyhow::Result<()> {
+        let endpoint = tonic::transport::Endpoint::from_shared(format!("http://{}", self.gateway))?
+            .connect_timeout(Duration::from_millis(500))
+            .timeout(Duration::from_millis(1000));
+        loop {
+            if !self.running() {
+                bail!("node {} ended while starting; see {}", self.name, self.dir.join("node.log").display());
+            }
+            if let Ok(channel) = endpoint.connect().await {
+                let mut health = tonic_health::pb::health_client::HealthClient::new(channel);
+                let request = tonic_health::pb::HealthCheckRequest { service: String::new() };
+                let serving = tonic_health::pb::health_check_response::ServingStatus::Serving as i32;
+                if health.check(request).await.is_ok_and(|reply| reply.into_inner().status == serving) {
+                    return Ok(());
+                }
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+}
+
+/// Free loopback ports: bound together, then let go, so that no two are the same.
+fn free_ports(count: usize) -> anyhow::Result<Vec<u16>> {
+    let held: Vec<_> =
+        (0..count).map(|_| std::net::TcpListener::bind("127.0.0.1:0")).collect::<Result<_, _>>()?;
+    held.iter().map(|l| Ok(l.local_addr()?.port())).collect()
+}
+
+/// Writes a file that only its owner may read.
+pub fn write_secret(path: &Path, text: &str) -> anyhow::Result<()> {
+    use std::io::Write as _;
+    use std::os::unix::fs::OpenOptionsExt as _;
+    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all().with_context(|| format!("write {}", path.display()))
+}
+
+fn toml_text(config: &config::Config) -> String {
+    let quote = |text: &dyn std::fmt::Display| format!("{:?}", text.to_string());
+    let mut text = format!(
+        "[node]\nname = {}\nregion = {}\ndata_dir = {}\nworker_threads = {}\n\n[listen]\ngateway = {}\nnode = {}\n\n",
+        quote(&config.node.name),
+        quote(&config.node.region),
+        quote(&config.node.data_dir.display()),
+        config.node.worker_threads,
+        quote(&config.listen.gateway),
+        quote(&config.listen.node),
+    );
+    let regions: Vec<_> = config.cluster.regions.iter().map(|r| quote(r)).collect();
+    text += &format!(
+        "[cluster]\nregions = [{}]\nshards_per_region = {}\nticket_keys = {}\n\n[cluster.peers]\n",
+        regions.join(", "),
+        config.cluster.shards_per_region,
+        quote(&config.cluster.ticket_keys.display()),
+    );
+    for (name, address) in &config.cluster.peers {
+        text += &format!("{} = {}\n", quote(name), quote(address));
+    }
+    text += &format!(
+        "\n[telemetry]\nlog = {}\n\n[testing]\npoints = {}\n",
+        quote(&config.telemetry.log),
+        config.testing.points
+    );
+    text
+}

@@ -1,0 +1,88 @@
+//! The key file of a phone or a companion: JSON, readable by its owner only.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, bail};
+use kindred_core::id::{AccountId, SessionId, hex, unhex};
+use serde::{Deserialize, Serialize};
+
+/// What a device keeps. No Debug: it holds a secret.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KeyFile {
+    /// Ed25519 secret key, hex of 32 bytes.
+    secret: String,
+    /// The account, once there is one (text, or 0x and hex).
+    pub account: Option<String>,
+    /// The session, once there is one; hex of 16 bytes.
+    pub session: Option<String>,
+    #[serde(skip)]
+    path: PathBuf,
+}
+
+impl KeyFile {
+    /// Opens the file, or makes it with a fresh key.
+    pub fn open_or_create(path: &Path) -> anyhow::Result<Self> {
+        if path.exists() {
+            return Self::open(path);
+        }
+        let secret: [u8; 32] = crate::env::real().random();
+        let file = Self { secret: hex(&secret), account: None, session: None, path: path.to_owned() };
+        crate::cluster::write_secret(path, &serde_json::to_string_pretty(&file)?)?;
+        Ok(file)
+    }
+
+    /// Opens an existing file.
+    pub fn open(path: &Path) -> anyhow::Result<Self> {
+        let text = std::fs::read_to_string(path)
+            .with_context(|| format!("key file {}: make one with `kindred phone --keys FILE register ACCOUNT`", path.display()))?;
+        let mut file: Self =
+            serde_json::from_str(&text).with_context(|| format!("key file {}", path.display()))?;
+        file.path = path.to_owned();
+        Ok(file)
+    }
+
+    /// Replaces the file, atomically.
+    pub fn save(&self) -> anyhow::Result<()> {
+        let next = self.path.with_extension("new");
+        if next.exists() {
+            std::fs::remove_file(&next)?;
+        }
+        crate::cluster::write_secret(&next, &serde_json::to_string_pretty(self)?)?;
+        std::fs::rename(&next, &self.path).with_context(|| format!("write {}", self.path.display()))
+    }
+
+    /// The secret key.
+    pub fn secret(&self) -> anyhow::Result<[u8; 32]> {
+        match unhex(&self.secret).and_then(|bytes| bytes.try_into().ok()) {
+            Some(secret) => Ok(secret),
+            None => bail!("key file {}: `secret` is not 64 hex digits", self.path.display()),
+        }
+    }
+
+    /// The account that the device belongs to.
+    pub fn account(&self) -> anyhow::Result<AccountId> {
+        let text = self.account.as_deref().context("this device has no account yet")?;
+        account_id(text)
+    }
+
+    /// The device's session.
+    pub fn session(&self) -> anyhow::Result<SessionId> {
+        let text = self.session.as_deref().context("this device has no session yet")?;
+        session_id(text)
+    }
+}
+
+/// Reads an account id as printed: text, or 0x and hex.
+pub fn account_id(text: &str) -> anyhow::Result<AccountId> {
+    let bytes = match text.strip_prefix("0x").and_then(unhex) {
+        Some(bytes) => bytes,
+        None => text.as_bytes().to_vec(),
+    };
+    AccountId::new(&bytes).context("an account id has 1 to 64 bytes")
+}
+
+/// Reads a session id as printed.
+pub fn session_id(text: &str) -> anyhow::Result<SessionId> {
+    unhex(text).and_then(|b| SessionId::from_slice(&b)).context("a session id is 32 hex digits")
+}

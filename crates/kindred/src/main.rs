@@ -1,0 +1,80 @@
+//! `kindred`: one binary for nodes, devices, the demo and the benchmark.
+
+mod bench;
+mod cluster;
+mod companion;
+mod config;
+mod demo;
+mod dev;
+mod env;
+mod keys;
+mod output;
+mod phone;
+mod qr;
+mod serve;
+mod telemetry;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
+/// Session coordination for multi-device accounts: linking a device never ends another session.
+///
+/// Exit codes: 0 it worked · 1 it failed, or a check found a violation · 2 wrong command line or configuration ·
+/// 3 refused for good · 4 no answer or unknown outcome, try the same again.
+#[derive(Parser)]
+#[command(version, max_term_width = 110)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run one node.
+    Serve(serve::Args),
+    /// Run a three-region cluster on this machine.
+    Dev(dev::Args),
+    /// Show the law at work: pair devices while nodes are killed.
+    Demo(demo::Args),
+    /// Act as the phone that owns an account.
+    Phone(phone::Args),
+    /// Act as a device that wants to be linked.
+    Companion(companion::Args),
+    /// Measure links and validations through the public rpcs.
+    Bench(bench::Args),
+    /// Make ticket keys for the regions of a cluster.
+    Keygen {
+        /// Region names, in order.
+        #[arg(long, value_delimiter = ',', required = true)]
+        regions: Vec<String>,
+        /// File to write; must not exist.
+        #[arg(long, value_name = "FILE")]
+        out: PathBuf,
+    },
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    output::finish(run(cli.command))
+}
+
+fn run(command: Command) -> anyhow::Result<()> {
+    match command {
+        Command::Serve(args) => serve::run(args),
+        Command::Dev(args) => serve::runtime(1)?.block_on(dev::run(args)),
+        Command::Demo(args) => serve::runtime(1)?.block_on(demo::run(args)),
+        Command::Phone(args) => serve::runtime(1)?.block_on(phone::run(args)),
+        Command::Companion(args) => serve::runtime(1)?.block_on(companion::run(args)),
+        Command::Bench(args) => serve::runtime(1)?.block_on(bench::run(args)),
+        Command::Keygen { regions, out } => {
+            cluster::write_secret(&out, &config::fresh_ticket_keys(&regions, &env::real()))?;
+            println!("{}: keys for {}", out.display(), regions.join(", "));
+            Ok(())
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! `kindred serve`: one node.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use kindred_core::canonical::TicketKey;
+use kindred_core::map::ShardMap;
+use kindred_node::{Node, Options};
+
+use crate::config::{Config, Overrides};
+use crate::output::{Exit, exit};
+
+/// Flags of `serve`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Configuration file (TOML).
+    #[arg(long, value_name = "FILE", env = "KINDRED_CONFIG")]
+    config: PathBuf,
+    /// Overrides node.name.
+    #[arg(long)]
+    name: Option<String>,
+    /// Overrides node.data_dir.
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+    /// Overrides listen.gateway.
+    #[arg(long, value_name = "HOST:PORT")]
+    listen_gateway: Option<String>,
+    /// Overrides listen.node.
+    #[arg(long, value_name = "HOST:PORT")]
+    listen_node: Option<String>,
+    /// Stops when standard input closes: for a parent that must not leave nodes behind.
+    #[arg(long, hide = true)]
+    lifeline: bool,
+    /// Checks the configuration and exits.
+    #[arg(long)]
+    check: bool,
+}
+
+/// Runs the node until SIGTERM or SIGINT.
+pub fn run(args: Args) -> anyhow::Result<()> {
+    let overrides =
+        Overrides { name: args.name, data_dir: args.data_dir, gateway: args.listen_gateway, node: args.listen_node };
+    let config =
+        Config::load(&args.config, overrides).map_err(|error| Exit::new(exit::USAGE, format!("{error:#}")))?;
+    let keys = config.ticket_keys().map_err(|error| Exit::new(exit::USAGE, format!("{error:#}")))?;
+    if args.check {
+        println!("{}: the configuration is good", args.config.display());
+        return Ok(());
+    }
+    if args.lifeline {
+        watch_parent();
+    }
+    crate::telemetry::init(&config.telemetry)?;
+    let runtime = runtime(config.node.worker_threads)?;
+    runtime.block_on(serve(config, keys))
+}
+
+/// A Tokio runtime with this many workers; 0 = one per core.
+pub fn runtime(workers: usize) -> anyhow::Result<tokio::runtime::Runtime> {
+    let mut builder = match workers {
+        1 => tokio::runtime::Builder::new_current_thread(),
+        _ => tokio::runtime::Builder::new_multi_thread(),
+    };
+    if workers > 1 {
+        builder.worker_threads(workers);
+    }
+    Ok(builder.enable_all().build()?)
+}
+
+async fn serve(config: Config, keys: BTreeMap<String, [u8; 32]>) -> anyhow::Result<()> {
+    let env = crate::env::real();
+    std::fs::create_dir_all(&config.node.data_dir)?;
+    let engine = kindred_rocks::RocksEngine::open(&config.node.data_dir)
+        .with_context(|| format!("open data directory {}", config.node.data_dir.display()))?;
+    // A write that may not have reached the disk must never be acknowledged, and a failed sync is never retried.
+    let log_writer = kindred_store::log_writer::LogWriter::run_thread(
+        engine.clone(),
+        Box::new(|error| {
+            eprintln!("kindred: {error}; this node stops");
+            std::process::exit(i32::from(exit::FAILED));
+        }),
+    )?;
+    let map = ShardMap::fixed(&config.cluster.regions, config.cluster.shards_per_region);
+    let ticket_keys =
+        keys.into_iter().filter_map(|(region, key)| Some((map.region(&region)?, TicketKey(key)))).collect();
+    let node = Node::start(Options {
+        engine,
+        log_writer,
+        env: env.clone(),
+        net: Arc::new(kindred_wire::net::Tcp),
+        name: config.node.name.clone(),
+        region: config.node.region.clone(),
+        peers: config.cluster.peers.clone(),
+        map,
+        ticket_keys,
+        listen_gateway: config.listen.gateway.clone(),
+        listen_node: config.listen.node.clone(),
+        raft: kindred_node::Raft {
+            heartbeat_ms: config.raft.heartbeat_ms,
+            election_min_ms: config.raft.election_min_ms,
+            election_max_ms: config.raft.election_max_ms,
+            snapshot_every_entries: config.raft.snapshot_every_entries,
+        },
+        points: config.testing.points,
+    })
+    .await?;
+    tracing::info!(
+        name = %config.node.name, region = %config.node.region, gateway = %node.gateway_address(),
+        "node started"
+    );
+    stop_signal().await?;
+    tracing::info!("stopping: handing leadership over");
+    node.shutdown(Duration::from_secs(10)).await;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+async fn stop_signal() -> anyhow::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut term = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::select! {
+        biased;
+        _ = term.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    Ok(())
+}
+
+/// Ends the process when standard input closes, which it does when the parent dies, however it dies.
+fn watch_parent() {
+    std::thread::spawn(|| {
+        let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
+        std::process::exit(i32::from(exit::FAILED));
+    });
+}
