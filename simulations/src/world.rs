@@ -1,13 +1,18 @@
 //! One simulated world: the production node on simulated hosts. Only wire, disk, clock and entropy are swapped.
 
 use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use kindred_core::canonical::sha256;
 use kindred_core::env::{Clock, Entropy, Env};
+use kindred_core::id::hex;
 use kindred_wire::net::{Listener, Net, Stream};
 use kindred_wire::shards::BoxFuture;
 use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// Sockets of turmoil.
 pub struct SimNet;
@@ -16,7 +21,7 @@ impl Net for SimNet {
     fn dial(&self, address: String) -> BoxFuture<'static, io::Result<Stream>> {
         Box::pin(async move {
             match turmoil::net::TcpStream::connect(address).await {
-                Ok(stream) => Ok(Stream::new(stream)),
+                Ok(stream) => Ok(traced(stream)),
                 Err(error) => {
                     // turmoil refuses at once; without this a retry loop would spin in one virtual instant.
                     tokio::time::sleep(Duration::from_millis(50)).await;
@@ -34,11 +39,46 @@ impl Net for SimNet {
     }
 }
 
+/// Tells the trace of every write: who to whom, how much, and a digest of what.
+struct Traced {
+    stream: turmoil::net::TcpStream,
+    ends: String,
+}
+
+fn traced(stream: turmoil::net::TcpStream) -> Stream {
+    let end = |address: io::Result<std::net::SocketAddr>| address.map_or_else(|_| "?".into(), |a| a.to_string());
+    let ends = format!("{} -> {}", end(stream.local_addr()), end(stream.peer_addr()));
+    Stream::new(Traced { stream, ends })
+}
+
+impl AsyncRead for Traced {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Traced {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write(cx, buf);
+        if let Poll::Ready(Ok(n)) = &written {
+            let digest = sha256(&[&buf[..*n]]);
+            tracing::trace!(ends = self.ends, bytes = n, digest = hex(&digest.0[..4]), "wrote");
+        }
+        written
+    }
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
 struct SimAccept(turmoil::net::TcpListener);
 
 impl Listener for SimAccept {
     fn accept(&mut self) -> BoxFuture<'_, io::Result<Stream>> {
-        Box::pin(async move { Ok(Stream::new(self.0.accept().await?.0)) })
+        Box::pin(async move { Ok(traced(self.0.accept().await?.0)) })
     }
 
     fn local_addr(&self) -> io::Result<String> {

@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 
 use crate::checkers::{ALL, duplicates, durable, siblings, unproven, versions};
-use crate::history::{Event, Note, Operation};
-use crate::timeline::Timeline;
+use crate::history::{Event, Note, Operation, Verdict};
+use crate::timeline::{Position, Timeline};
 
 /// What the checkers say, in figures and in full. Counts are of distinct sessions (or versions), not of sightings.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,6 +36,9 @@ pub struct Report {
     /// Longest time from the kill of a node (other than a power loss of all) to the next acknowledged mutation, ms.
     /// None without such a kill, or if one was never followed by a mutation.
     pub failover_ms: Option<u64>,
+    /// Whether everybody was confirmed after the last power loss of all: each acknowledged session that nothing names
+    /// by a linearizable VALID, each whose unlink was acknowledged by a SIGNED_OUT. None without a power loss.
+    pub durable_after_power_loss: Option<bool>,
     /// Everything that contradicts a promise, in the order of the checkers.
     pub violations: Vec<Violation>,
 }
@@ -112,7 +115,43 @@ pub fn judge(events: &[Event]) -> Report {
     report.signed_out_without_tombstone = report.count(unproven::NAME);
     report.durability_lost = report.count(durable::NAME);
     report.version_conflicts = report.count(versions::NAME);
+    report.durable_after_power_loss =
+        after_power_loss(&timeline).map(|confirmed| confirmed && report.durability_lost == 0);
     report
+}
+
+/// Silence is no proof: whoever is not asked about after the power came back is not confirmed.
+fn after_power_loss(timeline: &Timeline<'_>) -> Option<bool> {
+    let dark = timeline.notes.iter().filter_map(|(_, position, note)| match note {
+        Note::Kill { point, .. } if point == "power_loss" => Some(*position),
+        _ => None,
+    });
+    let dark = dark.max()?;
+    let unlinked = |account: &str, session: &str| {
+        timeline.of_account(account).any(|op| {
+            matches!(op.op, Operation::Unlink { session: named, .. } if named == session)
+                && op.answer().is_some()
+                && op.done.is_some_and(|done| done < dark)
+        })
+    };
+    let confirmed = |account: &str, session: &str, verdict: Verdict| {
+        timeline.of_account(account).any(|op| {
+            matches!(op.op, Operation::Validate { session: of, .. } if of == session)
+                && op.op.is_linearizable_read()
+                && op.call > dark
+                && op.answer().is_some_and(|answer| answer.verdict == Some(verdict))
+        })
+    };
+    Some(timeline.births.iter().filter(|(_, birth)| birth.acknowledged < dark).all(|(session, birth)| {
+        if unlinked(birth.account, session) {
+            confirmed(birth.account, session, Verdict::SignedOut)
+        } else if timeline.named_from(birth.account, session) == Position::MAX {
+            confirmed(birth.account, session, Verdict::Valid)
+        } else {
+            // Something named it and nobody knows what came of that: either answer would do.
+            true
+        }
+    }))
 }
 
 fn failover_ms(timeline: &Timeline<'_>) -> Option<u64> {
@@ -186,6 +225,23 @@ mod tests {
         }
         let report = judge(&story.events);
         assert_eq!((report.violations.len(), report.links_completed), (0, 998));
+    }
+
+    #[test]
+    fn after_a_power_loss_everybody_must_be_confirmed() {
+        let mut story = Story::family();
+        story.ok("phone", Story::unlink("s2", "r2"), Story::ended(&[("s2", "r2", 4)]));
+        assert_eq!(judge(&story.events).durable_after_power_loss, None);
+        story.validate("s3", Verdict::Valid, 4, None);
+        let kill = Note::Kill { node: "n1".into(), shard: None, point: "power_loss".into(), log_index: None };
+        let at_us = story.events.last().unwrap().at_us;
+        story.events.push(Event { id: 900, client: "demo".into(), at_us, body: Body::Note(kill) });
+        story.validate("s1", Verdict::Valid, 4, None);
+        story.validate("s2", Verdict::SignedOut, 4, Some("r2"));
+        story.validate("s3", Verdict::Undetermined, 4, None);
+        assert_eq!(judge(&story.events).durable_after_power_loss, Some(false), "s3 was not confirmed since");
+        story.validate("s3", Verdict::Valid, 4, None);
+        assert_eq!(judge(&story.events).durable_after_power_loss, Some(true));
     }
 
     #[test]

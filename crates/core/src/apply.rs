@@ -6,12 +6,13 @@ mod ticket;
 
 use std::collections::BTreeMap;
 
+use crate::arguments;
 use crate::canonical::{Canonical, sha256};
 use crate::command::{Aggregate, Command, Effect, Entry, Envelope, KeptReply, OutboxItem, Outcome, Proven, Reply};
 use crate::id::{Digest, RegionIndex, RequestId};
 use crate::limits;
 use crate::model::{Rejection, Ticket, TicketState};
-use crate::state::{Applied, Key, ReadError, Record, Shard, Timer, View};
+use crate::state::{self, Applied, Key, ReadError, Record, Shard, Timer, View};
 
 /// Result of one command: a reply, unless the state could not be read.
 type Step = Result<Reply, ReadError>;
@@ -165,16 +166,16 @@ impl Tx<'_> {
 
     /// Removes what has outlived its keeping. Deadlines of tickets are not fired here: they are proposed by name.
     fn tick(&mut self) -> Step {
-        for (due_ms, timer) in self.view.timers(self.now(), limits::TICK_REMOVALS_MAX)? {
-            let key = match &timer {
-                Timer::TicketDeadline(_) | Timer::Saga(_) => continue,
-                Timer::TicketRemoval(ticket) => Key::Ticket(*ticket),
-                Timer::AccountReplyRemoval(account, request) => Key::AccountReply(account.clone(), *request),
-                Timer::TicketReplyRemoval(ticket, request) => Key::TicketReply(*ticket, *request),
-                Timer::OutcomeRemoval(account, ticket) => Key::Outcome(account.clone(), *ticket),
-            };
-            self.delete(key);
-            self.delete(Key::Timer(due_ms, timer));
+        // A timer that this entry has deleted is still in the view. Firing it again would remove what was written since
+        // under the same key, the fresh reply to a request whose old one has just gone, say.
+        let due = state::due(self.view, self.now(), limits::TICK_REMOVALS_MAX, |due_ms, timer| {
+            timer.removes().is_some() && !self.writes.contains_key(&Key::Timer(due_ms, timer.clone()))
+        })?;
+        for (due_ms, timer) in due {
+            if let Some(key) = timer.removes() {
+                self.delete(key);
+                self.delete(Key::Timer(due_ms, timer));
+            }
         }
         Ok(Ok(Outcome::Done))
     }
@@ -225,16 +226,15 @@ pub(crate) fn repeat(
     Ok((kept.reply.clone(), kept.log_index))
 }
 
-/// SHA-256 over what the caller asked for; what frontends add (a fresh read, a version) does not count, so that an honest
-/// retry through another frontend is the same request.
+/// SHA-256 over what the caller asked for; what frontends and gateways add (a fresh read, a version, a location) does not
+/// count, so that an honest retry through another one is the same request.
 pub(crate) fn fingerprint(command: &Command) -> Digest {
     let c = |name: &str| Canonical::new("kindred/command/v1").bytes(name.as_bytes());
     match command {
-        Command::Register { account, claim, home, device_key, .. } => c("register")
-            .bytes(account.as_bytes())
+        Command::Register { account, claim, home, device_key, device } => c("register")
+            .bytes(arguments::register(account, device_key, device).as_bytes())
             .bytes(claim.as_bytes())
             .u64(home.0.into())
-            .bytes(device_key.as_bytes())
             .digest(),
         Command::SetLimit { account, limit } => c("set-limit").bytes(account.as_bytes()).u64((*limit).into()).digest(),
         Command::Open { ticket, device_key, requester, .. } => c("open")
@@ -247,8 +247,9 @@ pub(crate) fn fingerprint(command: &Command) -> Digest {
         Command::Scan { ticket, scan } => {
             c("scan").bytes(ticket.as_bytes()).bytes(scan.account.as_bytes()).bytes(scan.approver.as_bytes()).digest()
         }
+        // The envelope's bytes must match the hash in the approval, else the answer is ApprovalInvalid whatever they are.
         Command::Approve { ticket, approval, .. } => {
-            c("approve").bytes(ticket.as_bytes()).bytes(approval.signature.as_bytes()).digest()
+            c("approve").bytes(ticket.as_bytes()).bytes(arguments::approve(approval).as_bytes()).digest()
         }
         Command::Deny { ticket } => c("deny").bytes(ticket.as_bytes()).digest(),
         Command::Cancel { ticket } => c("cancel").bytes(ticket.as_bytes()).digest(),

@@ -4,17 +4,41 @@
 use std::collections::BTreeMap;
 
 use crate::id::SessionId;
-use crate::model::{Account, Session, SetChange};
+use crate::model::{Account, Role, Session, SetChange};
 
-/// I1–I5: consecutive sets differ by exactly what the change names; siblings are unchanged byte for byte; numbers and ids
-/// are new; version and digest follow the chain.
+/// I1–I5 and I8: consecutive sets differ by exactly what the change names; siblings are unchanged byte for byte; numbers
+/// and ids are new; version and digest follow the chain; nothing is linked over the limit.
 pub fn check_change(before: &Account, after: &Account, change: &SetChange) -> Result<(), String> {
     let old: BTreeMap<SessionId, &Session> = before.sessions.iter().map(|s| (s.id, s)).collect();
     let new: BTreeMap<SessionId, &Session> = after.sessions.iter().map(|s| (s.id, s)).collect();
     if new.len() != after.sessions.len() {
         return Err("two sessions share an id (I4)".into());
     }
-    for (id, session) in &old {
+    check_departures(&old, &new, change)?;
+    check_arrivals(before, after, &old, &new, change)?;
+    if (&after.id, after.home, after.claim) != (&before.id, before.home, before.claim) {
+        return Err("the account became another one".into());
+    }
+    if after.auth_epoch < before.auth_epoch {
+        return Err("auth_epoch ran back (I22)".into());
+    }
+    if after.set_version != before.set_version + 1 || change.version != after.set_version {
+        return Err("set_version did not rise by one (I5)".into());
+    }
+    let chained = crate::digest::next(&before.set_digest, change.version, &change.added, &change.ended);
+    if after.set_digest != chained || change.digest != chained {
+        return Err("the digest chain is broken (I5)".into());
+    }
+    check_account(after)
+}
+
+/// Who left was named, once, with a tombstone that shows it as it was; who stayed is unchanged.
+fn check_departures(
+    old: &BTreeMap<SessionId, &Session>,
+    new: &BTreeMap<SessionId, &Session>,
+    change: &SetChange,
+) -> Result<(), String> {
+    for (id, session) in old {
         let named = change.ended.iter().find(|t| t.session.id == *id);
         match (new.get(id), named) {
             (Some(kept), None) if kept == session => {}
@@ -25,37 +49,54 @@ pub fn check_change(before: &Account, after: &Account, change: &SetChange) -> Re
             (Some(_), Some(_)) => return Err(format!("session {id} has a tombstone and is live (I3)")),
         }
     }
-    for (id, session) in new.iter().filter(|(id, _)| !old.contains_key(*id)) {
-        if !change.added.iter().any(|s| s == *session) {
-            return Err(format!("session {id} came unannounced (I1)"));
-        }
-        if session.seq < before.next_session_seq || session.seq >= after.next_session_seq {
-            return Err(format!("session {id} has a used number {} (I4)", session.seq));
-        }
-    }
-    if change.added.len() > 1 {
-        return Err("more than one session was added (I1)".into());
-    }
-    if change.ended.iter().any(|t| !old.contains_key(&t.session.id)) {
-        return Err("a tombstone names a session that was not live (I3)".into());
-    }
-    if after.set_version != before.set_version + 1 || change.version != after.set_version {
-        return Err("set_version did not rise by one (I5)".into());
-    }
-    let chained = crate::digest::next(&before.set_digest, change.version, &change.added, &change.ended);
-    if after.set_digest != chained || change.digest != chained {
-        return Err("the digest chain is broken (I5)".into());
+    let left = old.keys().filter(|id| !new.contains_key(*id)).count();
+    if change.ended.len() != left {
+        return Err("a tombstone is for a session that was not live, or is there twice (I3)".into());
     }
     Ok(())
 }
 
-/// I8 and I5 on a set by itself.
+/// At most one came, announced, under a new number, and there was room for it.
+fn check_arrivals(
+    before: &Account,
+    after: &Account,
+    old: &BTreeMap<SessionId, &Session>,
+    new: &BTreeMap<SessionId, &Session>,
+    change: &SetChange,
+) -> Result<(), String> {
+    if after.next_session_seq < before.next_session_seq {
+        return Err("the next session number ran back (I4)".into());
+    }
+    let came: Vec<_> = new.iter().filter(|(id, _)| !old.contains_key(*id)).map(|(_, session)| *session).collect();
+    if change.added.len() > 1 || came.len() > 1 {
+        return Err("more than one session was added (I1)".into());
+    }
+    if came.first().copied() != change.added.first() {
+        return Err("a session came unannounced, or was announced and did not come (I1)".into());
+    }
+    let Some(session) = came.first() else { return Ok(()) };
+    if session.seq < before.next_session_seq || session.seq >= after.next_session_seq {
+        return Err(format!("session {} has a used number {} (I4)", session.id, session.seq));
+    }
+    let companions = after.sessions.iter().filter(|s| s.role == Role::Companion).count();
+    if session.role == Role::Companion && u32::try_from(companions).is_ok_and(|n| n > after.companion_limit) {
+        return Err(format!("session {} was linked over the limit (I8)", session.id));
+    }
+    Ok(())
+}
+
+/// I4 on a set by itself: in order of number, every number given out before, one session per device key. The limit is no
+/// property of a set: it may be lowered below what is linked, and then ends nobody (I8).
 pub fn check_account(account: &Account) -> Result<(), String> {
     if !account.sessions.windows(2).all(|w| w[0].seq < w[1].seq) {
         return Err("sessions are not in order of seq".into());
     }
     if account.sessions.iter().any(|s| s.seq >= account.next_session_seq) {
         return Err("a live seq was not yet given out (I4)".into());
+    }
+    let keys: std::collections::BTreeSet<_> = account.sessions.iter().map(|s| s.device_key).collect();
+    if keys.len() != account.sessions.len() {
+        return Err("two sessions share a device key (I6)".into());
     }
     Ok(())
 }

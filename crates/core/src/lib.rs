@@ -1,15 +1,19 @@
 //! The domain of Kindred: types, limits, and `apply`, a pure function of (state, entry).
 //!
 //! ```text
-//!   Submission ─admit(view)→ Envelope ─┐ batched by the leader
-//!                                      ▼
-//!   View ──────────────► apply(view, Entry, index) ──► Applied { changes, replies, touched, effects }
+//!   Submission ─admit(view, …)→ Envelope ─┐ batched by the leader into an Entry
+//!                                         ▼
+//!   View ─────► apply(view, entry, log_index, region) ──► Applied { changes, replies, touched, time_ms, effects }
+//!    ▲                                                        │
+//!    └──────────────── written with the applied index ◄───────┘ changes
+//!    └─► answer(view, …, query) ──► Answer
 //! ```
 //!
 //! Owns: what a session set is and what may happen to it. Must not know: clocks, sockets, disks, Raft, protobuf,
 //! async. **Invariant:** no iteration over hash maps, no randomness, no time but the entry's.
 //!
-//! Reading order: [`model`], [`command`], [`state`], [`mod@apply`], [`admit`].
+//! Reading order: [`model`], [`command`], [`state`], [`mod@apply`], [`invariants`], [`mod@admit`], [`query`]. What is signed
+//! is in [`canonical`] and [`arguments`]; every bound is in [`limits`].
 
 pub mod admit;
 pub mod apply;

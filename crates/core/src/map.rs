@@ -24,14 +24,15 @@ pub struct RegionShards {
 
 impl ShardMap {
     /// A map with `shards_per_region` shards in each region and one directory shard (id 1). Region `r` has the ids
-    /// `100 * (r + 1)` and up.
+    /// `100 * (r + 1)` and up; with more than 100 shards per region that number takes the place of 100.
     pub fn fixed(regions: &[String], shards_per_region: u32) -> Self {
+        let stride = shards_per_region.max(100);
         let regions = regions
             .iter()
             .zip(1u32..)
             .map(|(name, number)| RegionShards {
                 name: name.clone(),
-                shards: (0..shards_per_region).map(|s| ShardId(100 * number + s)).collect(),
+                shards: (0..shards_per_region).map(|s| ShardId(stride * number + s)).collect(),
             })
             .collect();
         Self { epoch: 1, directory: vec![ShardId(1)], regions }

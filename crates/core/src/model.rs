@@ -390,7 +390,7 @@ pub enum Rejection {
     AccountExists,
     /// No such account here.
     AccountNotFound,
-    /// The account never had such a session.
+    /// The account never had such a session; for a replacement: has no such session now.
     SessionUnknown,
     /// The session has ended; its tombstone tells why.
     SessionEnded(Box<Tombstone>),

@@ -104,7 +104,8 @@ fn changes(view: &dyn View, account: &Account, from: u64) -> Result<Vec<SetChang
         return Ok(Vec::new());
     }
     let mut found = Vec::new();
-    for version in from + 1..=account.set_version {
+    // `from` is the caller's word and may be any number; one from the future has no changes after it.
+    for version in from.saturating_add(1)..=account.set_version {
         match view.get(&Key::Change(account.id.clone(), version))? {
             Some(Record::Change(change)) => found.push(change),
             _ => return Ok(Vec::new()),

@@ -2,6 +2,7 @@
 
 use crate::command::{KeptReply, OutboxItem};
 use crate::id::{AccountId, RequestId, SessionId, TicketId};
+use crate::limits::TIMERS_PASSED_MAX;
 use crate::model::{Account, DirectoryEntry, SetChange, Ticket, TicketOutcome, Tombstone};
 
 /// Key of a record within a shard. Order of the arms is the order on disk.
@@ -48,6 +49,19 @@ pub enum Timer {
     TicketReplyRemoval(TicketId, RequestId),
     /// A ticket outcome may go: done by Tick.
     OutcomeRemoval(AccountId, TicketId),
+}
+
+impl Timer {
+    /// The record that goes when this timer is due: Tick removes it. `None` for what the leader has to act on.
+    pub fn removes(&self) -> Option<Key> {
+        match self {
+            Self::TicketDeadline(_) | Self::Saga(_) => None,
+            Self::TicketRemoval(ticket) => Some(Key::Ticket(*ticket)),
+            Self::AccountReplyRemoval(account, request) => Some(Key::AccountReply(account.clone(), *request)),
+            Self::TicketReplyRemoval(ticket, request) => Some(Key::TicketReply(*ticket, *request)),
+            Self::OutcomeRemoval(account, ticket) => Some(Key::Outcome(account.clone(), *ticket)),
+        }
+    }
 }
 
 /// The shard's clock and counters.
@@ -104,6 +118,27 @@ pub trait View {
     /// Latest tombstone of `account` that carries this device key.
     fn tombstone_by_key(&self, account: &AccountId, key: &crate::id::DeviceKey)
     -> Result<Option<Tombstone>, ReadError>;
+}
+
+/// The first `limit` due timers that are `wanted`. Others in front do not hide them: the Sagas of a region that is down stay
+/// due until it is back, and neither removals nor other tickets may wait for that. Looks at [`TIMERS_PASSED_MAX`] timers
+/// at most; what lies behind those waits.
+pub fn due(
+    view: &dyn View,
+    until_ms: u64,
+    limit: usize,
+    wanted: impl Fn(u64, &Timer) -> bool,
+) -> Result<Vec<(u64, Timer)>, ReadError> {
+    let mut look = limit.clamp(1, TIMERS_PASSED_MAX);
+    loop {
+        let seen = view.timers(until_ms, look)?;
+        let all = seen.len() < look || look == TIMERS_PASSED_MAX;
+        let found: Vec<_> = seen.into_iter().filter(|(due_ms, timer)| wanted(*due_ms, timer)).take(limit).collect();
+        if all || found.len() == limit {
+            return Ok(found);
+        }
+        look = look.saturating_mul(4).min(TIMERS_PASSED_MAX);
+    }
 }
 
 /// One write of an apply; `None` deletes.

@@ -18,8 +18,10 @@ use crate::front::{Asked, Front, by_cluster, invalid, unexpected};
 impl pb::account_server::Account for Front {
     async fn get_cluster(&self, _: Request<pb::GetClusterRequest>) -> Result<Response<pb::GetClusterReply>, Status> {
         let map = self.shards().map();
+        // Whatever a device signed for another cluster's id would be refused for good.
+        let cluster = self.shards().cluster().ok_or_else(|| Failure::new(Reason::ShardUnavailable))?;
         Ok(Response::new(pb::GetClusterReply {
-            cluster: convert::raw(self.shards().cluster().as_bytes()),
+            cluster: convert::raw(cluster.as_bytes()),
             regions: map.regions.iter().map(|r| r.name.clone()).collect(),
             region: self.region_name(self.shards().region()),
         }))

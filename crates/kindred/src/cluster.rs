@@ -109,27 +109,29 @@ impl Cluster {
 
     /// Waits until every running node says, over gRPC health, that it serves.
     pub async fn ready(&mut self, within: Duration) -> anyhow::Result<()> {
-        let waited = tokio::time::timeout(within, async {
-            for node in &mut self.nodes {
-                if node.child.is_some() {
-                    node.serving().await?;
-                }
+        let deadline = tokio::time::Instant::now() + within;
+        for node in self.nodes.iter_mut().filter(|node| node.child.is_some()) {
+            match tokio::time::timeout_at(deadline, node.serving()).await {
+                Ok(serving) => serving?,
+                Err(_) => bail!(
+                    "waited {} s for node {} to serve; see {}",
+                    within.as_secs(),
+                    node.name,
+                    node.dir.join("node.log").display()
+                ),
             }
-            anyhow::Ok(())
-        });
-        match waited.await {
-            Ok(done) => done,
-            Err(_) => bail!(
-                "the cluster was not ready within {} s; see {}/node.log",
-                within.as_secs(),
-                self.nodes[0].dir.display()
-            ),
         }
+        Ok(())
     }
 
-    /// Index of the node with this name.
-    pub fn index(&self, name: &str) -> Option<usize> {
-        self.nodes.iter().position(|n| n.name == name)
+    /// SIGKILL to all of them at once, as when the power fails.
+    pub fn kill_all(&mut self) {
+        for child in self.nodes.iter_mut().filter_map(|node| node.child.as_mut()) {
+            let _ = child.kill();
+        }
+        for node in &mut self.nodes {
+            node.kill();
+        }
     }
 
     /// SIGTERM to all, then waits for each, at most `within` for all together; what is left is killed.
@@ -164,7 +166,12 @@ impl NodeProcess {
     /// Starts the process.
     pub fn spawn(&mut self) -> anyhow::Result<()> {
         let log = std::fs::OpenOptions::new().create(true).append(true).open(self.dir.join("node.log"))?;
-        let child = Command::new(std::env::current_exe()?)
+        let mut command = Command::new(std::env::current_exe()?);
+        // What the environment sets is meant for one node, and this file says everything.
+        for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("KINDRED_")) {
+            command.env_remove(name);
+        }
+        let child = command
             .arg("serve")
             .arg("--config")
             .arg(self.dir.join("kindred.toml"))

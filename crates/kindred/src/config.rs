@@ -144,7 +144,7 @@ impl Config {
     pub fn load(file: &Path, overrides: Overrides) -> anyhow::Result<Self> {
         let mut builder = config::Config::builder()
             .add_source(config::File::from(file).format(config::FileFormat::Toml))
-            .add_source(config::Environment::with_prefix("KINDRED").prefix_separator("_").separator("__"));
+            .add_source(environment(std::env::vars()));
         for (key, value) in [
             ("node.name", overrides.name),
             ("node.data_dir", overrides.data_dir.map(|p| p.display().to_string())),
@@ -202,6 +202,12 @@ impl Config {
     }
 }
 
+/// `KINDRED_SECTION__KEY` and nothing else: KINDRED_ADDRESS and KINDRED_CONFIG are flags of commands, and no keys.
+fn environment(variables: impl Iterator<Item = (String, String)>) -> config::Environment {
+    let keys = variables.filter(|(name, _)| name.starts_with("KINDRED_") && name.contains("__"));
+    config::Environment::with_prefix("KINDRED").prefix_separator("_").separator("__").source(Some(keys.collect()))
+}
+
 /// The text of a ticket key file with fresh keys.
 pub fn fresh_ticket_keys(regions: &[String], env: &kindred_core::env::Env) -> String {
     let mut text = String::from("# HMAC-SHA-256 ticket keys, one per region. Keep it secret; give it to every node.\n");
@@ -241,6 +247,19 @@ mod tests {
         let config = load(FILE).unwrap();
         assert_eq!(config.listen.gateway, "127.0.0.1:7400");
         assert_eq!(config.raft.heartbeat_ms, 75);
+    }
+
+    #[test]
+    fn the_environment_sets_keys_of_sections_and_nothing_else() {
+        let variables =
+            [("KINDRED_RAFT__HEARTBEAT_MS", "50"), ("KINDRED_ADDRESS", "x:1"), ("KINDRED_CONFIG", "y"), ("HOME", "z")];
+        let variables = variables.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let built = config::Config::builder()
+            .add_source(config::File::from_str(FILE, config::FileFormat::Toml))
+            .add_source(environment(variables.into_iter()))
+            .build();
+        let config: Config = built.unwrap().try_deserialize().unwrap();
+        assert_eq!(config.raft.heartbeat_ms, 50);
     }
 
     #[test]

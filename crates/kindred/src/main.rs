@@ -4,13 +4,17 @@ mod bench;
 mod cluster;
 mod companion;
 mod config;
+mod connect;
 mod demo;
 mod dev;
 mod env;
 mod keys;
 mod output;
 mod phone;
+mod points;
 mod qr;
+mod records;
+mod screen;
 mod serve;
 mod telemetry;
 

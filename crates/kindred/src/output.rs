@@ -67,8 +67,51 @@ pub fn table(header: &[&str]) -> Table {
     table
 }
 
+/// Aligned `name  value` lines, for one thing with many sides.
+pub fn fields(rows: &[(&str, String)]) -> String {
+    let width = rows.iter().map(|(name, _)| name.len()).max().unwrap_or_default();
+    rows.iter().map(|(name, value)| format!("{name:width$}  {value}\n")).collect()
+}
+
+/// A wall clock of the cluster for people: `2026-11-27 20:46:16Z`; `-` for none.
+pub fn wall(ms: u64) -> String {
+    if ms == 0 {
+        return "-".to_owned();
+    }
+    let (days, second) = (ms / 86_400_000, ms / 1000 % 86_400);
+    // Days to a civil date: http://howardhinnant.github.io/date_algorithms.html#civil_from_days, for days after 1970.
+    let shifted = days + 719_468;
+    let (era, day_of_era) = (shifted / 146_097, shifted % 146_097);
+    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month_from_march = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
+    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
+    let year = year_of_era + era * 400 + u64::from(month <= 2);
+    let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
+    format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}Z")
+}
+
 /// Prints a value as one line of JSON.
 pub fn json(value: &impl Serialize) -> anyhow::Result<()> {
     println!("{}", serde_json::to_string(value)?);
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wall_clock_reads_as_a_date() {
+        assert_eq!(wall(1_000), "1970-01-01 00:00:01Z");
+        assert_eq!(wall(951_782_400_000), "2000-02-29 00:00:00Z");
+        assert_eq!(wall(1_795_812_376_000), "2026-11-27 20:46:16Z");
+        assert_eq!(wall(0), "-");
+    }
+
+    #[test]
+    fn fields_are_aligned() {
+        assert_eq!(fields(&[("a", "1".into()), ("long", "2".into())]), "a     1\nlong  2\n");
+    }
 }

@@ -4,16 +4,15 @@ use anyhow::Context as _;
 use qrcode::QrCode;
 use qrcode::render::unicode::Dense1x2;
 
-/// Draws `payload`.
+/// Draws `payload`: light modules are drawn, dark ones left blank, because most terminals are light on dark.
 pub fn draw(payload: &str) -> anyhow::Result<String> {
     let code = QrCode::with_error_correction_level(payload, qrcode::EcLevel::L).context("QR payload is too long")?;
-    // Inverted, because most terminals are light on dark and scanners want dark on light.
-    Ok(code
-        .render::<Dense1x2>()
-        .dark_color(Dense1x2::Light)
-        .light_color(Dense1x2::Dark)
-        .quiet_zone(true)
-        .build())
+    Ok(code.render::<Dense1x2>().dark_color(Dense1x2::Light).light_color(Dense1x2::Dark).quiet_zone(true).build())
+}
+
+/// The same in black and white whatever the terminal's colours are.
+pub fn draw_in_colour(payload: &str) -> anyhow::Result<String> {
+    Ok(draw(payload)?.lines().map(|line| format!("\x1b[97;40m{line}\x1b[0m\n")).collect())
 }
 
 #[cfg(test)]

@@ -117,7 +117,6 @@ impl Node {
             log_writer: options.log_writer,
             env: options.env.clone(),
             net: options.net,
-            points: points.clone(),
             book: options.peers,
             name: options.name,
             region,

@@ -9,9 +9,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
 use openraft::EntryPayload;
 use openraft::raft::{
-    AppendEntriesRequest, StreamAppendError, TransferLeaderRequest, VoteRequest, VoteResponse,
+    AppendEntriesRequest, StreamAppendError, TransferLeaderError, TransferLeaderRequest, TransferLeaderResponse,
+    VoteRequest, VoteResponse,
 };
-use openraft::raft::message::{TransferLeaderError, TransferLeaderResponse};
 
 use crate::types::{Data, LogEntry, LogId, Member, Membership, SnapshotMeta, StoredMembership, Types, Vote, log_id};
 
@@ -115,6 +115,11 @@ impl<T: Compact> Compact for Option<T> {
     }
 }
 
+/// [`Compact::take`] of an option, which has a method of that name already.
+pub fn take_option<T: Compact>(input: &mut Bytes) -> Read<Option<T>> {
+    <Option<T> as Compact>::take(input)
+}
+
 fn put_all<T: Compact>(items: impl ExactSizeIterator<Item = T>, out: &mut BytesMut) {
     out.put_u16(u16::try_from(items.len()).unwrap_or(u16::MAX));
     items.take(usize::from(u16::MAX)).for_each(|item| item.put(out));
@@ -189,7 +194,7 @@ impl Compact for StoredMembership {
         self.membership().put(out);
     }
     fn take(input: &mut Bytes) -> Read<Self> {
-        Ok(StoredMembership::new(Option::take(input)?, Membership::take(input)?))
+        Ok(StoredMembership::new(take_option(input)?, Membership::take(input)?))
     }
 }
 
@@ -199,7 +204,7 @@ impl Compact for SnapshotMeta {
         self.last_membership.put(out);
     }
     fn take(input: &mut Bytes) -> Read<Self> {
-        Ok(Self { last_log_id: Option::take(input)?, last_membership: StoredMembership::take(input)? })
+        Ok(Self { last_log_id: take_option(input)?, last_membership: StoredMembership::take(input)? })
     }
 }
 
@@ -224,7 +229,7 @@ impl Compact for LogEntry {
     fn take(input: &mut Bytes) -> Read<Self> {
         let log_id = LogId::take(input)?;
         let kind = u8::take(input)?;
-        let payload = Bytes::take(input)?;
+        let payload = <Bytes as Compact>::take(input)?;
         let payload = match kind {
             0 if payload.is_empty() => EntryPayload::Blank,
             1 => EntryPayload::Normal(Data(payload)),
@@ -253,7 +258,7 @@ impl Compact for AppendEntriesRequest<Types> {
         self.entries.iter().for_each(|entry| entry.put(out));
     }
     fn take(input: &mut Bytes) -> Read<Self> {
-        let (vote, prev_log_id, leader_commit) = (Vote::take(input)?, Option::take(input)?, Option::take(input)?);
+        let (vote, prev_log_id, leader_commit) = (Vote::take(input)?, take_option(input)?, take_option(input)?);
         let entries = (0..u32::take(input)?).map(|_| LogEntry::take(input)).collect::<Read<Vec<_>>>()?;
         Ok(Self { vote, prev_log_id, entries, leader_commit })
     }
@@ -282,7 +287,7 @@ pub fn put_appended(result: &Appended) -> Bytes {
 /// Reads what [`put_appended`] wrote.
 pub fn take_appended(mut input: Bytes) -> Read<Appended> {
     Ok(match u8::take(&mut input)? {
-        0 => Ok(Option::take(&mut input)?),
+        0 => Ok(take_option(&mut input)?),
         1 => Err(StreamAppendError::Conflict(LogId::take(&mut input)?)),
         2 => Err(StreamAppendError::HigherVote(Vote::take(&mut input)?)),
         _ => return Err(Malformed("append answer")),
@@ -296,7 +301,7 @@ impl Compact for VoteRequest<Types> {
         self.leadership_transfer.put(out);
     }
     fn take(input: &mut Bytes) -> Read<Self> {
-        let mut request = Self::new(Vote::take(input)?, Option::take(input)?);
+        let mut request = Self::new(Vote::take(input)?, take_option(input)?);
         request.leadership_transfer = bool::take(input)?;
         Ok(request)
     }
@@ -309,7 +314,7 @@ impl Compact for VoteResponse<Types> {
         self.vote_granted.put(out);
     }
     fn take(input: &mut Bytes) -> Read<Self> {
-        Ok(Self::new(Vote::take(input)?, Option::take(input)?, bool::take(input)?))
+        Ok(Self::new(Vote::take(input)?, take_option(input)?, bool::take(input)?))
     }
 }
 
@@ -320,7 +325,7 @@ impl Compact for TransferLeaderRequest<Types> {
         self.last_log_id().copied().put(out);
     }
     fn take(input: &mut Bytes) -> Read<Self> {
-        Ok(Self::new(Vote::take(input)?, u64::take(input)?, Option::take(input)?))
+        Ok(Self::new(Vote::take(input)?, u64::take(input)?, take_option(input)?))
     }
 }
 
@@ -349,7 +354,7 @@ pub fn take_transferred(mut input: Bytes) -> Read<TransferLeaderResponse<Types>>
     Ok(match u8::take(input)? {
         0 => Ok(()),
         1 => Err(TransferLeaderError::VoteChanged { expected: Vote::take(input)?, actual: Vote::take(input)? }),
-        2 => Err(TransferLeaderError::LogNotFlushed { expected: Option::take(input)?, actual: Option::take(input)? }),
+        2 => Err(TransferLeaderError::LogNotFlushed { expected: take_option(input)?, actual: take_option(input)? }),
         _ => return Err(Malformed("transfer answer")),
     })
 }

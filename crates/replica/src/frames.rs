@@ -5,7 +5,7 @@ use futures::Stream;
 use kindred_core::id::ClusterId;
 use tokio::sync::mpsc;
 
-use crate::codec::{Compact, Malformed, take_bytes};
+use crate::codec::{Compact, Malformed, take_bytes, take_option};
 
 /// Generated from `kindred/raft/v1/peer.proto`.
 #[allow(missing_docs, clippy::all, clippy::pedantic, clippy::unwrap_used)]
@@ -114,7 +114,7 @@ impl Compact for Hello {
         self.name.put(out);
     }
     fn take(input: &mut Bytes) -> Result<Self, Malformed> {
-        Ok(Self { cluster: Option::take(input)?, node_id: u64::take(input)?, name: String::take(input)? })
+        Ok(Self { cluster: take_option(input)?, node_id: u64::take(input)?, name: String::take(input)? })
     }
 }
 

@@ -68,5 +68,6 @@ pub type Raft = openraft::Raft<Types, crate::machine::Machine>;
 
 /// A log id from its parts.
 pub fn log_id(term: u64, index: u64) -> LogId {
-    LogId::new(openraft::impls::leader_id_std::LeaderId::<u64, u64>::new(term, 0).to_committed(), index)
+    use openraft::vote::RaftLeaderIdExt as _;
+    LogId::new(openraft::impls::leader_id_std::LeaderId::<u64, u64>::new_committed(term, 0), index)
 }

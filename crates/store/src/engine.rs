@@ -1,5 +1,6 @@
 //! The engine: an ordered key-value store with atomic batches. Cut low, so that everything above it is the same over
-//! RocksDB and over the simulated disk. Calls block; callers keep them off latency-sensitive tasks.
+//! RocksDB and over the simulated disk. Calls block; callers keep them off latency-sensitive tasks. What every engine
+//! must do is written down as tests in [`crate::contract`].
 
 use bytes::Bytes;
 
@@ -34,7 +35,7 @@ pub enum Write {
     Put(Column, Vec<u8>, Bytes),
     /// Removes a key.
     Delete(Column, Vec<u8>),
-    /// Removes `[from, to)`.
+    /// Removes `[from, to)`; nothing if `from >= to`.
     DeleteRange(Column, Vec<u8>, Vec<u8>),
 }
 
@@ -70,7 +71,8 @@ pub enum Error {
 /// A pair from a scan.
 pub type Pair = (Vec<u8>, Bytes);
 
-/// Reads at one point of the engine's history.
+/// Reads at one point of the engine's history: a snapshot's, or for the engine itself the point of each call. Keys are in
+/// order of their unsigned bytes; a range with `from >= to` is empty.
 pub trait Read: Send + Sync {
     /// The value under `key`.
     fn get(&self, column: Column, key: &[u8]) -> Result<Option<Bytes>, Error>;
@@ -82,10 +84,12 @@ pub trait Read: Send + Sync {
 
 /// The store of one node.
 pub trait Engine: Read + 'static {
-    /// Applies the batch atomically.
+    /// Applies the batch atomically: once this returned, every read sees all of it. After [`Error::SyncFailed`] it may or
+    /// may not be there after a restart; after [`Error::Full`] it is not visible.
     fn commit(&self, batch: Batch, durability: Durability) -> Result<(), Error>;
-    /// A view that later commits do not change. Short-lived: it pins files.
+    /// A view that later commits do not change. Short-lived, since it pins files, and not for single reads, since it may
+    /// cost a thread.
     fn snapshot(&self) -> Result<Box<dyn Read>, Error>;
-    /// Bytes left for data, if known.
+    /// Bytes left for data; `None` if the engine does not know, or nothing limits it.
     fn free_bytes(&self) -> Result<Option<u64>, Error>;
 }

@@ -58,8 +58,8 @@ pub struct Observed {
 
 /// Access to every shard of the cluster from one node.
 pub trait Shards: Send + Sync + 'static {
-    /// The cluster.
-    fn cluster(&self) -> ClusterId;
+    /// The cluster; none before this node belongs to one, and then no shard answers either.
+    fn cluster(&self) -> Option<ClusterId>;
     /// The map in force.
     fn map(&self) -> Arc<ShardMap>;
     /// This node's region.

@@ -101,10 +101,9 @@ impl Tx<'_> {
         let scan = match &ticket.state {
             TicketState::Scanned(scan) => scan.clone(),
             TicketState::Open => return Ok(Err(Rejection::TicketNotReady)),
-            TicketState::Approved { scan, .. } if scan.account == approval.account => {
-                return Ok(Ok(Outcome::Ticket(Box::new(ticket))));
-            }
-            TicketState::Linked { account, .. } if *account == approval.account => {
+            // The very same approval under another request id. Any other one (another victim, another envelope) has come
+            // too late and must not be told that it was accepted.
+            TicketState::Approved { approval: standing, .. } if standing == approval => {
                 return Ok(Ok(Outcome::Ticket(Box::new(ticket))));
             }
             other => return Ok(Err(closed(other))),

@@ -200,8 +200,8 @@ impl MemoryShards {
 }
 
 impl Shards for MemoryShards {
-    fn cluster(&self) -> ClusterId {
-        CLUSTER
+    fn cluster(&self) -> Option<ClusterId> {
+        Some(CLUSTER)
     }
     fn map(&self) -> Arc<ShardMap> {
         self.groups.map.clone()

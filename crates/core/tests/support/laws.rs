@@ -1,0 +1,142 @@
+//! The law over two consecutive states, read from the records alone: it knows no command and no reply, and shares no code
+//! with `kindred_core::invariants`.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use kindred_core::digest;
+use kindred_core::id::{AccountId, Digest, SessionId, TicketId};
+use kindred_core::memory::Memory;
+use kindred_core::model::{Account, Actor, EndReason, Role, Session, SetChange, TicketOutcome, Tombstone};
+use kindred_core::state::{Key, Record};
+
+/// What must be remembered over the whole run.
+#[derive(Clone, Default)]
+pub struct Laws {
+    numbers: BTreeMap<SessionId, (AccountId, u64)>,
+    highest: BTreeMap<AccountId, u64>,
+    tickets: BTreeSet<(AccountId, TicketId)>,
+    chains: BTreeMap<AccountId, Digest>,
+    tombstones: BTreeMap<SessionId, Tombstone>,
+}
+
+impl Laws {
+    /// Panics with the name of the invariant that does not hold. `limit` is the highest that was asked for in between.
+    pub fn check(&mut self, before: &Memory, after: &Memory, limit: u32) {
+        for account in accounts(after) {
+            let old = accounts(before).find(|old| old.id == account.id);
+            self.check_account(old, account, (limit, after));
+        }
+        assert!(accounts(before).all(|a| after.records.contains_key(&Key::Account(a.id.clone()))), "I2");
+        self.check_tombstones(after);
+        for (key, record) in &before.records {
+            // A decision may go when its time is over, but is never another one (I6).
+            if let (Key::Outcome(..), Record::Outcome(was)) = (key, record) {
+                assert!(after.records.get(key).is_none_or(|is| *is == Record::Outcome(was.clone())), "I6");
+            }
+        }
+    }
+
+    /// I5 and with it I1–I4, I8, I20: the snapshot before, plus the changes, is the snapshot after.
+    fn check_account(&mut self, old: Option<&Account>, account: &Account, (limit, after): (u32, &Memory)) {
+        let (mut live, from, epoch, limit) = match old {
+            Some(old) => (old.sessions.clone(), old.set_version, old.auth_epoch, limit.max(old.companion_limit)),
+            None => (Vec::new(), 0, 0, limit),
+        };
+        assert!(account.set_version >= from, "I5: set_version ran back");
+        assert!(account.auth_epoch >= epoch, "I22: auth_epoch ran back");
+        for version in from + 1..=account.set_version {
+            let Some(Record::Change(change)) = after.records.get(&Key::Change(account.id.clone(), version)) else {
+                panic!("I5: change {version} is missing");
+            };
+            assert_eq!(change.version, version, "I5");
+            self.check_change(account, &mut live, change, (limit, after));
+            self.chain(account, change);
+        }
+        assert_eq!(live, account.sessions, "I1, I2, I5: the changes do not lead to the set");
+        assert_eq!(*self.chains.get(&account.id).unwrap(), account.set_digest, "I5: digest");
+    }
+
+    fn check_change(
+        &mut self,
+        account: &Account,
+        live: &mut Vec<Session>,
+        change: &SetChange,
+        (limit_before, after): (u32, &Memory),
+    ) {
+        assert!(!(change.added.is_empty() && change.ended.is_empty()), "I5: a change without a change");
+        assert!(change.added.len() <= 1, "I1: more than one came");
+        for tombstone in &change.ended {
+            let at = live.iter().position(|s| *s == tombstone.session).expect("I2, I3: ended what was not live");
+            let actor = actor_of(tombstone, live, after);
+            live.remove(at);
+            if let Some(actor) = actor {
+                let young = actor.role == Role::Companion && tombstone.at_ms < actor.quarantine_until_ms;
+                assert!(!young || actor.id == tombstone.session.id, "I20: the young ended another");
+            }
+            let kept = after.records.get(&Key::Tombstone(account.id.clone(), tombstone.session.id));
+            assert_eq!(kept, Some(&Record::Tombstone(tombstone.clone())), "I3");
+        }
+        let linked = !change.added.is_empty();
+        let replaced = change.ended.iter().all(|t| t.reason == EndReason::ReplacedByLink) && change.ended.len() <= 1;
+        assert!(!linked || replaced, "I8: a link ended more than the session that it replaces");
+        for session in &change.added {
+            let highest = self.highest.entry(account.id.clone()).or_default();
+            assert!(session.seq > *highest, "I4: seq {} was used", session.seq);
+            *highest = session.seq;
+            let known = self.numbers.insert(session.id, (account.id.clone(), session.seq));
+            assert!(known.is_none(), "I4: session id was used");
+            assert!(live.iter().all(|s| s.device_key != session.device_key), "I6: a device has two sessions");
+            if let Some(ticket) = session.ticket {
+                assert!(self.tickets.insert((account.id.clone(), ticket)), "I6: the ticket was used");
+                let outcome = after.records.get(&Key::Outcome(account.id.clone(), ticket));
+                let told =
+                    matches!(outcome, Some(Record::Outcome(TicketOutcome::Linked(r))) if r.session == session.id);
+                assert!(told, "I6: the decision does not name the session");
+            }
+            live.push(session.clone());
+        }
+        // The limit may have moved within the entry; where it did not, it holds exactly.
+        let companions = live.iter().filter(|s| s.role == Role::Companion).count();
+        let limit = usize::try_from(account.companion_limit.max(limit_before)).unwrap();
+        assert!(!linked || companions <= limit, "I8: over the limit");
+    }
+
+    fn chain(&mut self, account: &Account, change: &SetChange) {
+        let chain = self.chains.entry(account.id.clone()).or_insert_with(|| digest::empty(&account.id));
+        *chain = digest::next(chain, change.version, &change.added, &change.ended);
+        assert_eq!(*chain, change.digest, "I5: the chain is broken at {}", change.version);
+    }
+
+    fn check_tombstones(&mut self, after: &Memory) {
+        for record in after.records.values() {
+            if let Record::Tombstone(tombstone) = record {
+                let first = self.tombstones.entry(tombstone.session.id).or_insert_with(|| tombstone.clone());
+                assert_eq!(first, tombstone, "I3: a tombstone was changed");
+            }
+        }
+        let live: BTreeSet<_> = accounts(after).flat_map(|a| a.sessions.iter().map(|s| s.id)).collect();
+        for (id, (account, _)) in &self.numbers {
+            let ended = after.records.contains_key(&Key::Tombstone(account.clone(), *id));
+            assert!(ended || !self.tombstones.contains_key(id), "I3: a tombstone is gone");
+            let live = live.contains(id);
+            assert!(live != ended, "I3: session {id} is live: {live}, has a tombstone: {ended}");
+        }
+    }
+}
+
+fn accounts(memory: &Memory) -> impl Iterator<Item = &Account> {
+    memory.records.values().filter_map(|record| match record {
+        Record::Account(account) => Some(account),
+        _ => None,
+    })
+}
+
+fn actor_of(tombstone: &Tombstone, live: &[Session], after: &Memory) -> Option<Session> {
+    let Actor::Session(id) = tombstone.actor else { return None };
+    let ended = after.records.values().find_map(|record| match record {
+        Record::Tombstone(t) if t.session.id == id => Some(t.session.clone()),
+        _ => None,
+    });
+    let actor = live.iter().find(|s| s.id == id).cloned().or(ended);
+    Some(actor.expect("I3: the actor was never a session"))
+}

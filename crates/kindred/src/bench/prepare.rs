@@ -1,0 +1,111 @@
+//! What is done before the measurement: accounts, and tickets that are opened, scanned and ready to be approved.
+
+use std::cell::Cell;
+
+use anyhow::Context as _;
+use futures::StreamExt as _;
+use indicatif::ProgressBar;
+use kindred_client::{Approve, Client, Device, Member, Qr, request_id};
+use kindred_core::env::Env;
+use kindred_core::id::{AccountId, ClusterId, SessionId};
+use kindred_core::model::{Device as About, Requester};
+use kindred_wire::pb::pairing::v1::ApproveTicketRequest;
+
+use crate::connect::failed;
+
+/// Accounts that are prepared at the same time.
+const AT_ONCE: usize = 32;
+
+/// A signed approval, ready to be sent.
+pub(super) struct Ready {
+    /// Index of the account's home region: phones are connected there.
+    pub(super) home: usize,
+    pub(super) account: AccountId,
+    pub(super) message: ApproveTicketRequest,
+}
+
+/// A live session.
+pub(super) struct Live {
+    pub(super) home: usize,
+    pub(super) account: AccountId,
+    pub(super) session: SessionId,
+}
+
+/// Makes them.
+pub(super) struct Workshop<'a> {
+    env: &'a Env,
+    /// Clients of each node, by index of its region.
+    clients: Vec<Client>,
+    cluster: ClusterId,
+    regions: Vec<String>,
+    made: Cell<usize>,
+}
+
+impl<'a> Workshop<'a> {
+    /// `clients`: one for each node, as patient as work needs that must succeed.
+    pub(super) async fn new(env: &'a Env, clients: Vec<Client>) -> anyhow::Result<Self> {
+        let first = clients.first().context("a benchmark needs a node")?;
+        let (cluster, reply) = first.cluster().await.map_err(|error| failed("ask for the cluster", &error))?;
+        Ok(Self { env, clients, cluster, regions: reply.regions, made: Cell::new(0) })
+    }
+
+    /// `count` approvals, over as many accounts as `per_account` companions each ask for.
+    pub(super) async fn prepare(
+        &self,
+        count: usize,
+        per_account: usize,
+        bar: &ProgressBar,
+    ) -> anyhow::Result<(Vec<Ready>, Vec<Live>)> {
+        let sizes = (0..count).step_by(per_account).map(|start| per_account.min(count - start));
+        let work = sizes.map(async |size| {
+            let made = self.account(size).await;
+            bar.inc(size as u64);
+            made
+        });
+        let mut work = futures::stream::iter(work).buffer_unordered(AT_ONCE);
+        let (mut ready, mut live) = (Vec::new(), Vec::new());
+        while let Some(made) = work.next().await {
+            let (approvals, owner) = made?;
+            ready.extend(approvals);
+            live.push(owner);
+        }
+        Ok((ready, live))
+    }
+
+    /// One account, and tickets that its phone has scanned. Homes and the regions of tickets go round, so that all pairs
+    /// of them occur.
+    async fn account(&self, companions: usize) -> anyhow::Result<(Vec<Ready>, Live)> {
+        let number = self.made.replace(self.made.get() + 1);
+        let home = number % self.clients.len();
+        let account = AccountId::new(&self.env.random::<16>()).context("account id")?;
+        let device = Device::new(&self.env.random(), self.cluster);
+        let (about, region, request) = (about("phone"), &self.regions[home], request_id(self.env));
+        let registered = self.clients[home].register(&device, &account, &about, region, request).await;
+        let (member, _) = registered.map_err(|error| failed("register", &error))?;
+        let mut ready = Vec::new();
+        for companion in 0..companions {
+            let opened_in = (number / self.clients.len() + companion) % self.clients.len();
+            let message = self.ticket(member.clone(), home, opened_in).await?;
+            ready.push(Ready { home, account: account.clone(), message });
+        }
+        Ok((ready, Live { home, account, session: member.session }))
+    }
+
+    async fn ticket(&self, mut phone: Member, home: usize, opened_in: usize) -> anyhow::Result<ApproveTicketRequest> {
+        let companion = Device::new(&self.env.random(), self.cluster);
+        let requester = Requester { device: about("web"), location: "bench".into() };
+        let opened = self.clients[opened_in].open(&companion, &requester, request_id(self.env)).await;
+        let opened = opened.map_err(|error| failed("open a ticket", &error))?;
+        let qr = Qr::parse(&opened.qr_payload).context("the QR code cannot be read")?;
+        let client = &self.clients[home];
+        let scanned = client.scan(&mut phone, &qr.reference, request_id(self.env)).await;
+        scanned.map_err(|error| failed("scan", &error))?;
+        let ticket = qr.ticket().context("the QR code names no ticket")?;
+        let what = Approve { ticket, device_key: qr.device_key, replaces: None, envelope: Vec::new() };
+        Ok(client.approval(&phone, &what, request_id(self.env)))
+    }
+}
+
+fn about(platform: &str) -> About {
+    About { platform: platform.into(), app_version: env!("CARGO_PKG_VERSION").into(), display_name: b"bench".to_vec() }
+}

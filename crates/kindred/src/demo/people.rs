@@ -1,0 +1,292 @@
+//! Phones and companions of the demo, and what they ask for.
+
+use anyhow::Context as _;
+use kindred_check::{Level, Operation};
+use kindred_client::{Approve, Client, Device, Error, Member, Qr, request_id};
+use kindred_core::id::{AccountId, TicketId};
+use kindred_core::model::{Device as About, Receipt, Requester};
+use kindred_wire::convert::{self, Invalid};
+use kindred_wire::pb::pairing::v1 as pairing;
+use kindred_wire::pb::pairing::v1::watch_ticket_reply::Event;
+use kindred_wire::pb::pairing::v1::watch_ticket_request::Access;
+use kindred_wire::pb::session::v1 as session;
+use kindred_wire::reason::Reason;
+use kindred_wire::status::Failure;
+use tonic::Status;
+
+use super::lab::{ANSWER_WITHIN, Known, Lab};
+use super::record;
+
+/// The primary of an account.
+#[derive(Clone)]
+pub(super) struct Phone {
+    /// `alice`.
+    pub(super) account: String,
+    pub(super) member: Member,
+    /// Index of the account's home region, which is that of its node.
+    pub(super) home: usize,
+}
+
+/// A device that is, or wants to be, linked.
+pub(super) struct Companion {
+    /// `alice's laptop`.
+    pub(super) name: String,
+    device: Device,
+    about: About,
+}
+
+/// A ticket that is open and shown.
+pub(super) struct Shown {
+    pub(super) ticket: TicketId,
+    pub(super) qr: Qr,
+}
+
+impl Lab {
+    /// Makes an account at home in the region of this index.
+    pub(super) async fn register(&self, account: &str, home: usize) -> anyhow::Result<Phone> {
+        let device = Device::new(&self.env.random(), self.cluster);
+        let id = AccountId::new(account.as_bytes()).context("account id")?;
+        let request = request_id(&self.env);
+        let about = about("phone", &format!("{account}'s phone"));
+        let region = self.map.regions.get(home).context("home region")?.name.clone();
+        let who = format!("{account}/phone");
+        let what = format!("the registration of {account}");
+        let (member, _) = self
+            .until_answered(&what, &self.from(home), async |client| {
+                let (account, device_key) = (id.to_string(), device.key().to_string());
+                let op = Operation::Register { account, device_key };
+                let call = client.register(&device, &id, &about, &region, request);
+                self.attempt(&who, op, call, |(_, reply)| record::registered(reply)).await
+            })
+            .await?;
+        self.learn(self.known_of(&member, format!("{account}'s phone")));
+        Ok(Phone { account: account.to_owned(), member, home })
+    }
+
+    /// A companion that belongs to nobody yet.
+    pub(super) fn companion(&self, phone: &Phone, what: &str) -> Companion {
+        let name = format!("{}'s {what}", phone.account);
+        let device = Device::new(&self.env.random(), self.cluster);
+        Companion { about: about("web", &name), device, name }
+    }
+
+    /// Opens a ticket in the region of the node `at` and reads the text of its QR code.
+    pub(super) async fn open(&self, companion: &Companion, at: usize) -> anyhow::Result<Shown> {
+        let request = request_id(&self.env);
+        let requester = Requester { device: companion.about.clone(), location: "demo".into() };
+        let what = format!("a ticket for {}", companion.name);
+        let device_key = companion.device.key().to_string();
+        let reply = self
+            .until_answered(&what, &[at], async |client| {
+                let op = Operation::Open { device_key: device_key.clone() };
+                let call = client.open(&companion.device, &requester, request);
+                self.attempt(&companion.name, op, call, record::opened).await
+            })
+            .await?;
+        let ticket = TicketId::from_slice(&reply.ticket).context("the reply to Open names no ticket")?;
+        let qr = Qr::parse(&reply.qr_payload).context("the QR code cannot be read")?;
+        Ok(Shown { ticket, qr })
+    }
+
+    /// Scans the code. A phone that does several things at once has a name in the history for each of them.
+    pub(super) async fn scan(&self, phone: &Phone, shown: &Shown, who: &str) -> anyhow::Result<Member> {
+        let request = request_id(&self.env);
+        let what = format!("{}'s scan", phone.account);
+        let (account, ticket) = (phone.member.account.to_string(), shown.ticket.to_string());
+        let (member, reply) = self
+            .until_answered(&what, &self.from(phone.home), async |client| {
+                let op = Operation::Scan { account: account.clone(), ticket: ticket.clone() };
+                let mut member = phone.member.clone();
+                let call = async {
+                    let reply = client.scan(&mut member, &shown.qr.reference, request).await?;
+                    Ok((member, reply))
+                };
+                self.attempt(who, op, call, |(_, reply)| record::scanned(reply)).await
+            })
+            .await?;
+        anyhow::ensure!(
+            reply.device_key.as_ref() == shown.qr.device_key.as_bytes(),
+            "the cluster shows {} another device key than the QR code",
+            phone.account
+        );
+        Ok(member)
+    }
+
+    /// The approval: signed once, and sent through these nodes in turn until it is answered.
+    pub(super) async fn approve(
+        &self,
+        member: &Member,
+        shown: &Shown,
+        who: &str,
+        nodes: &[usize],
+    ) -> anyhow::Result<Receipt> {
+        let request = request_id(&self.env);
+        let approve = Approve {
+            ticket: shown.ticket,
+            device_key: shown.qr.device_key,
+            replaces: None,
+            envelope: b"opaque to the cluster".to_vec(),
+        };
+        let message = self.client(nodes[0]).approval(member, &approve, request);
+        let what = format!("{}'s approval to be answered", member.account);
+        self.until_answered(&what, nodes, async |client| {
+            let op = Operation::Approve {
+                account: member.account.to_string(),
+                ticket: shown.ticket.to_string(),
+                device_key: shown.qr.device_key.to_string(),
+                request: request.to_string(),
+                replaces: None,
+            };
+            self.attempt(who, op, client.send_approval(message.clone()), record::receipt).await
+        })
+        .await
+    }
+
+    /// The companion's watch, through these nodes in turn, until it is told its session.
+    pub(super) async fn await_linked(
+        &self,
+        companion: &Companion,
+        shown: &Shown,
+        nodes: &[usize],
+    ) -> anyhow::Result<Receipt> {
+        let what = format!("{} to be told its session", companion.name);
+        let (account, receipt) = self
+            .until_answered(&what, nodes, async |client| {
+                let op = Operation::WatchLinked {
+                    ticket: shown.ticket.to_string(),
+                    device_key: companion.device.key().to_string(),
+                };
+                let told = self.told_linked(client, companion, &shown.ticket);
+                self.attempt(&companion.name, op, told, |(account, receipt)| kindred_check::Answer {
+                    account: Some(account.to_string()),
+                    ..record::receipt(receipt)
+                })
+                .await
+            })
+            .await?;
+        self.learn(Known {
+            account,
+            home_region: String::new(),
+            session: receipt.session,
+            name: companion.name.clone(),
+            is_unlinked: false,
+        });
+        Ok(receipt)
+    }
+
+    /// One watch, followed to its end.
+    async fn told_linked(
+        &self,
+        client: &Client,
+        companion: &Companion,
+        ticket: &TicketId,
+    ) -> Result<(AccountId, Receipt), Error> {
+        let proof = companion.device.sign_watch(request_id(&self.env), ticket);
+        let mut watch = client.watch_ticket(ticket, Access::Proof(proof));
+        let followed = tokio::time::timeout(ANSWER_WITHIN, async {
+            while let Some(pairing::WatchTicketReply { event, .. }) = watch.next().await? {
+                match event {
+                    Some(Event::Linked(linked)) => {
+                        let account = convert::account_id(&linked.account, "account")?;
+                        return Ok((account, convert::receipt_in(linked.receipt)?));
+                    }
+                    Some(Event::Refused(refusal)) => {
+                        let reason = Reason::from_name(refusal.reason().as_str_name()).ok_or(Invalid("reason"))?;
+                        return Err(Error::from(Status::from(Failure::new(reason))));
+                    }
+                    _ => {}
+                }
+            }
+            Err(Error::from(Status::unavailable("the watch ended early")))
+        });
+        followed.await.unwrap_or_else(|_| Err(Error::from(Status::deadline_exceeded("nothing was told"))))
+    }
+
+    /// The session set, linearizably.
+    pub(super) async fn list(
+        &self,
+        account: &AccountId,
+        who: &str,
+        first: usize,
+    ) -> anyhow::Result<session::ListSessionsReply> {
+        let what = format!("the list of {account}'s sessions");
+        self.until_answered(&what, &self.from(first), async |client| {
+            let op = Operation::List { account: account.to_string(), level: Level::Linearizable };
+            self.attempt(who, op, client.sessions(account, ""), record::listed).await
+        })
+        .await
+    }
+
+    /// One question about one session, put to one node.
+    pub(super) async fn validate(
+        &self,
+        known: &Known,
+        who: &str,
+        node: usize,
+        level: Level,
+    ) -> Result<session::ValidateReply, Error> {
+        let asked_level = match level {
+            Level::Linearizable => session::Level::Linearizable,
+            Level::Local => session::Level::Local,
+        };
+        let request = session::ValidateRequest {
+            account: convert::raw(known.account.as_bytes()),
+            session: convert::raw(known.session.as_bytes()),
+            level: asked_level.into(),
+            min_set_version: 0,
+            home_region: known.home_region.clone(),
+        };
+        let (account, session) = (known.account.to_string(), known.session.to_string());
+        let op = Operation::Validate { account, session, level };
+        self.attempt(who, op, self.client(node).validate(request), record::validated).await
+    }
+
+    /// Ends a session, by name.
+    pub(super) async fn unlink(&self, phone: &Phone, known: &Known) -> anyhow::Result<session::UnlinkReply> {
+        let request = request_id(&self.env);
+        let who = format!("{}/phone", phone.account);
+        let what = format!("the unlink of {}", known.name);
+        let reply = self
+            .until_answered(&what, &self.from(phone.home), async |client| {
+                let op = Operation::Unlink {
+                    account: known.account.to_string(),
+                    session: known.session.to_string(),
+                    request: request.to_string(),
+                };
+                self.attempt(&who, op, client.unlink(&phone.member, &known.session, request), record::unlinked).await
+            })
+            .await?;
+        self.unlinked(&known.session);
+        Ok(reply)
+    }
+
+    /// Asks why a session was signed out.
+    pub(super) async fn why(&self, known: &Known, first: usize) -> anyhow::Result<session::WhySignedOutReply> {
+        let what = format!("why {} was signed out", known.name);
+        self.until_answered(&what, &self.from(first), async |client| {
+            let (account, session) = (known.account.to_string(), known.session.to_string());
+            let which = session::why_signed_out_request::Which::Session(convert::raw(known.session.as_bytes()));
+            let call = client.why(&known.account, which, &known.home_region);
+            self.attempt(&known.name, Operation::Why { account, session }, call, record::explained).await
+        })
+        .await
+    }
+
+    fn known_of(&self, member: &Member, name: String) -> Known {
+        Known {
+            account: member.account.clone(),
+            home_region: member.home_region.clone(),
+            session: member.session,
+            name,
+            is_unlinked: false,
+        }
+    }
+}
+
+fn about(platform: &str, name: &str) -> About {
+    About {
+        platform: platform.to_owned(),
+        app_version: env!("CARGO_PKG_VERSION").to_owned(),
+        display_name: name.as_bytes().to_vec(),
+    }
+}

@@ -1,0 +1,192 @@
+//! What only a leader does, unasked: move shard time, fire deadlines, finish sagas that a frontend left, perform effects.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt as _;
+use futures::stream::FuturesUnordered;
+use kindred_core::apply::link_of;
+use kindred_core::command::{Command, Decision, Effect, Envelope, OutboxItem, Outcome, Proven, Submission};
+use kindred_core::id::{RequestId, ShardId, TicketId};
+use kindred_core::limits::{ACK_EFFECTS_MAX, EXPIRE_TICKETS_MAX, TICK_INTERVAL_MS, TIMERS_SEEN_MAX};
+use kindred_core::model::{Ticket, TicketState};
+use kindred_core::state::{Key, Record, Timer, View as _};
+use kindred_wire::shards::Shards;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, MissedTickBehavior, timeout};
+
+use crate::replica::Replica;
+
+/// Effects looked at together; more than are performed, so that one deaf shard does not hide the others' effects.
+const EFFECTS_SEEN_MAX: usize = 1_024;
+/// One effect, or one step of a saga, may take this long.
+const PERFORM_WITHIN: Duration = Duration::from_secs(3);
+/// A shard that took no effect is left alone for this long.
+const DEAF_FOR: Duration = Duration::from_millis(500);
+/// Sagas driven at once for one shard.
+const SAGAS_MAX: usize = 64;
+/// The cluster's own commands wait this long to be proposed.
+const PROPOSE_WITHIN_MS: u64 = 2_000;
+
+/// Runs the duties of one replica, whenever it leads, until aborted.
+pub async fn run(replica: Arc<Replica>, shards: Arc<dyn Shards>) {
+    let mut tasks = JoinSet::new();
+    tasks.spawn(keep_time(replica.clone(), shards.clone()));
+    tasks.spawn(perform_effects(replica, shards));
+    // Both run for ever; dropping the set ends them.
+    while tasks.join_next().await.is_some() {}
+}
+
+/// A command of the cluster's own. Its request id is kept nowhere.
+fn by_cluster(command: Command) -> Envelope {
+    Envelope { request: RequestId([0; 16]), policy_version: 0, proven: Proven::Cluster, command }
+}
+
+fn submission(envelope: Envelope) -> Submission {
+    Submission { envelope, proof: None, reference: None, propose_within_ms: PROPOSE_WITHIN_MS }
+}
+
+async fn propose(replica: &Replica, command: Command) -> bool {
+    let deadline = Instant::now() + Duration::from_millis(PROPOSE_WITHIN_MS);
+    replica.propose(by_cluster(command), deadline).await.is_ok()
+}
+
+/// Ticks, and fires the deadlines that a tick made due.
+async fn keep_time(replica: Arc<Replica>, shards: Arc<dyn Shards>) {
+    let mut tick = tokio::time::interval(Duration::from_millis(TICK_INTERVAL_MS));
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut sagas = JoinSet::new();
+    let mut driven = BTreeSet::new();
+    loop {
+        tick.tick().await;
+        while let Some(done) = sagas.try_join_next() {
+            match done {
+                Ok(ticket) => driven.remove(&ticket),
+                Err(_) => continue,
+            };
+        }
+        if !replica.leads() || !propose(&replica, Command::Tick).await {
+            continue;
+        }
+        let due = replica.state.read(|view, live| view.timers(live.time_ms, TIMERS_SEEN_MAX));
+        let Ok(due) = due else {
+            replica.state.report_damage();
+            continue;
+        };
+        let mut expired = Vec::new();
+        for (_, timer) in due {
+            match timer {
+                Timer::TicketDeadline(ticket) => expired.push(ticket),
+                Timer::Saga(ticket) if sagas.len() < SAGAS_MAX && driven.insert(ticket) => {
+                    let (replica, shards) = (replica.clone(), shards.clone());
+                    sagas.spawn(async move {
+                        let _ = timeout(PERFORM_WITHIN, drive(&replica, shards.as_ref(), ticket)).await;
+                        ticket
+                    });
+                }
+                _ => {}
+            }
+        }
+        for tickets in expired.chunks(EXPIRE_TICKETS_MAX) {
+            propose(&replica, Command::Expire { tickets: tickets.to_vec() }).await;
+        }
+    }
+}
+
+/// Has an approved ticket decided at the account's shard, and writes the decision here. Every step may be repeated.
+async fn drive(replica: &Replica, shards: &dyn Shards, id: TicketId) {
+    let read = replica.state.read(|view, live| (view.get(&Key::Ticket(id)), live.time_ms));
+    let (Ok(Some(Record::Ticket(ticket))), now_ms) = read else { return };
+    let Some((shard, envelope)) = decision(shards, &ticket, now_ms) else { return };
+    tracing::info!(shard = replica.shard().0, ticket = %id, "finishing a link that its frontend left");
+    let Ok(committed) = shards.submit(shard, submission(envelope)).await else { return };
+    if let Ok(Outcome::Decided(outcome)) = committed.reply {
+        propose(replica, Command::Settle { ticket: id, outcome }).await;
+    }
+}
+
+/// Who decides the ticket, and what is asked of it: a link, or, once its time is over, that there will be none.
+fn decision(shards: &dyn Shards, ticket: &Ticket, now_ms: u64) -> Option<(ShardId, Envelope)> {
+    let TicketState::Approved { scan, .. } = &ticket.state else { return None };
+    let shard = shards.map().account(scan.home, &scan.account)?;
+    let envelope = if now_ms < ticket.deadline_ms {
+        link_of(ticket)?
+    } else {
+        let account = scan.account.clone();
+        by_cluster(Command::DecideTicket { account, ticket: ticket.id, decision: Decision::Expired })
+    };
+    Some((shard, envelope))
+}
+
+/// Performs what the outbox holds, then has it acknowledged. An effect may be performed twice; all are idempotent.
+async fn perform_effects(replica: Arc<Replica>, shards: Arc<dyn Shards>) {
+    let mut news = replica.state.watch_effects();
+    let mut retry = tokio::time::interval(DEAF_FOR);
+    retry.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut deaf = BTreeMap::new();
+    loop {
+        tokio::select! {
+            biased;
+            changed = news.changed() => if changed.is_err() { return },
+            _ = retry.tick() => {}
+        }
+        while replica.leads() {
+            let now = Instant::now();
+            deaf.retain(|_, until| *until > now);
+            if perform_some(&replica, &shards, &mut deaf).await == 0 {
+                break;
+            }
+        }
+    }
+}
+
+/// One round; how many effects were performed.
+async fn perform_some(
+    replica: &Replica,
+    shards: &Arc<dyn Shards>,
+    deaf: &mut BTreeMap<ShardId, Instant>,
+) -> usize {
+    let Ok(items) = replica.state.read(|view, _| view.outbox(0, EFFECTS_SEEN_MAX)) else {
+        replica.state.report_damage();
+        return 0;
+    };
+    let addressed = items.into_iter().filter_map(|item| {
+        let (target, command) = addressed(shards.as_ref(), &item)?;
+        (!deaf.contains_key(&target)).then_some((item.id, target, command))
+    });
+    let mut performing: FuturesUnordered<_> = addressed
+        .take(ACK_EFFECTS_MAX)
+        .map(|(id, target, command)| async move {
+            let performed = timeout(PERFORM_WITHIN, shards.submit(target, submission(by_cluster(command)))).await;
+            (id, target, matches!(performed, Ok(Ok(_))))
+        })
+        .collect();
+    let mut effects = Vec::new();
+    while let Some((id, target, performed)) = performing.next().await {
+        if performed {
+            effects.push(id);
+        } else {
+            deaf.insert(target, Instant::now() + DEAF_FOR);
+        }
+    }
+    effects.sort_unstable();
+    let count = effects.len();
+    if count > 0 && !propose(replica, Command::AckEffects { effects }).await {
+        return 0;
+    }
+    count
+}
+
+fn addressed(shards: &dyn Shards, item: &OutboxItem) -> Option<(ShardId, Command)> {
+    let map = shards.map();
+    Some(match &item.effect {
+        Effect::Settle { ticket, outcome } => {
+            (map.ticket(ticket)?, Command::Settle { ticket: *ticket, outcome: outcome.clone() })
+        }
+        Effect::ConfirmClaim { account, claim, home_epoch } => {
+            let (account, claim, home_epoch) = (account.clone(), *claim, *home_epoch);
+            (map.directory(&account)?, Command::ConfirmClaim { account, claim, home_epoch })
+        }
+    })
+}

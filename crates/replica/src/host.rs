@@ -1,0 +1,493 @@
+//! All replicas of one node, and the way from this node to every shard of the cluster.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
+
+use bytes::Bytes;
+use kindred_core::canonical::TicketKey;
+use kindred_core::command::{Aggregate, Committed, Query, Submission};
+use kindred_core::env::Env;
+use kindred_core::id::{ClusterId, RegionIndex, ShardId};
+use kindred_core::map::ShardMap;
+use kindred_store::codec::{decode_committed, decode_query, decode_submission, encode_committed, encode_query, encode_submission};
+use kindred_store::engine::{Batch, Column, Durability, Engine, Write};
+use kindred_store::keys::{self, MetaKey};
+use kindred_store::log_writer::LogWriter;
+use kindred_wire::net::Net;
+use kindred_wire::shards::{BoxFuture, Consistency, Observed, ShardError, Shards};
+use openraft::async_runtime::WatchReceiver as _;
+use tokio::task::JoinHandle;
+
+use crate::codec::Compact as _;
+use crate::error::Error;
+use crate::frames::proto::peer_server::PeerServer;
+use crate::frames::{Failed, Failure, Frame, Kind, MESSAGE_BYTES_MAX};
+use crate::identity::{Identity, random_id};
+use crate::link::{CallError, Links};
+use crate::log_store::{LogStore, put_meta, read_meta};
+use crate::network::Network;
+use crate::observed::{decode_observed, encode_observed};
+use crate::peer::PeerService;
+use crate::replica::{NO_LEADER_RETRY_MS, Parts, Refusal, Replica};
+use crate::state::State;
+
+/// A forwarded submission may take this long, queueing and deciding included.
+const FORWARD_SUBMIT_WITHIN: Duration = Duration::from_secs(12);
+/// A forwarded read may take this long.
+const FORWARD_QUERY_WITHIN: Duration = Duration::from_secs(3);
+/// Log entries kept behind a snapshot, for followers that are a little late.
+const LOG_KEPT_ENTRIES: u64 = 1_024;
+/// Writes are refused below this much free space, early enough that votes and hand-overs go on.
+const FREE_BYTES_MIN: u64 = 256 << 20;
+/// One hand-over may take this long.
+const HAND_OVER_WITHIN: Duration = Duration::from_secs(2);
+/// How often damage and free space are looked at.
+const SUPERVISE_INTERVAL: Duration = Duration::from_millis(500);
+
+/// What the replicas of a node need.
+pub struct Options {
+    /// Where everything is kept.
+    pub engine: Arc<dyn Engine>,
+    /// The node's one log writer, over the same engine.
+    pub log_writer: LogWriter,
+    /// Time and chance.
+    pub env: Env,
+    /// Sockets.
+    pub net: Arc<dyn Net>,
+    /// Node-to-node addresses by name, this node included.
+    pub book: BTreeMap<String, String>,
+    /// This node's name.
+    pub name: String,
+    /// This node's region.
+    pub region: RegionIndex,
+    /// The shard map.
+    pub map: ShardMap,
+    /// Ticket keys of the regions whose shards it may lead.
+    pub ticket_keys: BTreeMap<RegionIndex, TicketKey>,
+    /// Raft timings.
+    pub timings: Timings,
+    /// Entries between snapshots.
+    pub snapshot_every: u64,
+}
+
+/// Raft timings, in ms.
+#[derive(Debug, Clone, Copy)]
+pub struct Timings {
+    /// Between heartbeats.
+    pub heartbeat_ms: u64,
+    /// Shortest election timeout.
+    pub election_min_ms: u64,
+    /// Longest election timeout.
+    pub election_max_ms: u64,
+}
+
+/// One replica, for status.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Status {
+    /// The shard.
+    pub shard: ShardId,
+    /// Name of the node that leads it, if known.
+    pub leader: Option<String>,
+    /// Raft term.
+    pub term: u64,
+    /// Last applied log index.
+    pub applied_index: u64,
+    /// This replica's id.
+    pub replica: u64,
+    /// Names of the voters' nodes.
+    pub voters: Vec<String>,
+    /// Entries applied since the process started.
+    pub entries_applied: u64,
+}
+
+/// The replicas of one node.
+pub struct Replicas {
+    pub(crate) engine: Arc<dyn Engine>,
+    log_writer: LogWriter,
+    env: Env,
+    pub(crate) book: BTreeMap<String, String>,
+    region: RegionIndex,
+    map: Arc<ShardMap>,
+    ticket_keys: BTreeMap<RegionIndex, TicketKey>,
+    config: Arc<openraft::Config>,
+    identity: Arc<Identity>,
+    pub(crate) links: Arc<Links>,
+    hosted: RwLock<BTreeMap<ShardId, Hosted>>,
+    /// One replica is opened at a time, so that no shard ever gets two ids at once.
+    opening: tokio::sync::Mutex<()>,
+    full: std::sync::atomic::AtomicBool,
+    tasks: Mutex<Vec<JoinHandle<()>>>,
+}
+
+struct Hosted {
+    replica: Arc<Replica>,
+    duties: JoinHandle<()>,
+}
+
+impl Replicas {
+    /// Starts this node's replicas: those it has, or, on an empty node, those it gets by forming or joining a cluster.
+    pub async fn start(options: Options) -> Result<Arc<Self>, Error> {
+        crate::metrics::describe();
+        if !options.book.contains_key(&options.name) {
+            return Err(Error::UnknownNode(options.name));
+        }
+        let config = config(options.timings, options.snapshot_every)?;
+        let identity = Arc::new(Identity::load(options.engine.as_ref(), &options.name, &options.env)?);
+        let links = Arc::new(Links::start(&identity, &options.net, &options.book));
+        let replicas = Arc::new(Self {
+            engine: options.engine,
+            log_writer: options.log_writer,
+            env: options.env,
+            book: options.book,
+            region: options.region,
+            map: Arc::new(options.map),
+            ticket_keys: options.ticket_keys,
+            config,
+            identity,
+            links,
+            hosted: RwLock::default(),
+            opening: tokio::sync::Mutex::default(),
+            full: false.into(),
+            tasks: Mutex::default(),
+        });
+        for (shard, _) in replicas.map.shards() {
+            if replicas.stored_id(shard)?.is_some() {
+                replicas.open(shard).await?;
+            }
+        }
+        replicas.spawn(crate::forming::run(replicas.clone()));
+        replicas.spawn(supervise(replicas.clone()));
+        Ok(replicas)
+    }
+
+    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.tasks.lock().unwrap_or_else(PoisonError::into_inner).push(tokio::spawn(task));
+    }
+
+    /// The peer protocol, to be mounted on the node's listener.
+    pub fn peer_service(self: &Arc<Self>) -> PeerServer<PeerService> {
+        PeerServer::new(PeerService::new(self.clone()))
+            .max_decoding_message_size(MESSAGE_BYTES_MAX)
+            .max_encoding_message_size(MESSAGE_BYTES_MAX)
+    }
+
+    pub(crate) fn env(&self) -> &Env {
+        &self.env
+    }
+
+    /// Who this node is.
+    pub fn identity(&self) -> &Arc<Identity> {
+        &self.identity
+    }
+
+    pub(crate) fn knows(&self, name: &str) -> bool {
+        self.book.contains_key(name)
+    }
+
+    /// This node's replica of the shard.
+    pub fn replica(&self, shard: ShardId) -> Option<Arc<Replica>> {
+        let hosted = self.hosted.read().unwrap_or_else(PoisonError::into_inner);
+        hosted.get(&shard).map(|hosted| hosted.replica.clone())
+    }
+
+    /// All replicas of this node, by shard.
+    pub fn all(&self) -> Vec<Arc<Replica>> {
+        let hosted = self.hosted.read().unwrap_or_else(PoisonError::into_inner);
+        hosted.values().map(|hosted| hosted.replica.clone()).collect()
+    }
+
+    fn stored_id(&self, shard: ShardId) -> Result<Option<u64>, Error> {
+        read_meta(self.engine.as_ref(), shard, MetaKey::Replica)
+    }
+
+    /// The node's replica of the shard; made, under a new random id, if there is none.
+    pub(crate) async fn open(self: &Arc<Self>, shard: ShardId) -> Result<Arc<Replica>, Error> {
+        let _opening = self.opening.lock().await;
+        if let Some(replica) = self.replica(shard) {
+            return Ok(replica);
+        }
+        let Some(cluster) = self.identity.cluster() else { return Err(Error::Raft("no cluster yet".into())) };
+        let shards = self.map.shards();
+        let home = shards.iter().find(|(id, _)| *id == shard).and_then(|(_, region)| *region);
+        let id = match self.stored_id(shard)? {
+            Some(id) => id,
+            None => {
+                let id = random_id(&self.env);
+                self.engine.commit(vec![put_meta(shard, MetaKey::Replica, &id)], Durability::Synced)?;
+                id
+            }
+        };
+        let region = home.unwrap_or(RegionIndex(0));
+        let state = Arc::new(State::open(self.engine.clone(), self.env.clone(), shard, region)?);
+        let parts = Parts {
+            id,
+            cluster,
+            ticket_key: home.and_then(|region| self.ticket_keys.get(&region).cloned()),
+            env: self.env.clone(),
+            log: LogStore::open(self.engine.clone(), self.log_writer.clone(), shard)?,
+            state,
+        };
+        let network = Network { links: self.links.clone(), shard: shard.0 };
+        let replica = Arc::new(Replica::start(parts, self.config.clone(), network).await?);
+        let duties = tokio::spawn(crate::duties::run(replica.clone(), self.clone()));
+        let hosted = Hosted { replica: replica.clone(), duties };
+        self.hosted.write().unwrap_or_else(PoisonError::into_inner).insert(shard, hosted);
+        tracing::info!(shard = shard.0, replica = id, "replica started");
+        Ok(replica)
+    }
+
+    /// Throws away a replica whose records are damaged; a new one, under a new id, is then filled by its peers.
+    async fn discard(self: &Arc<Self>, shard: ShardId) -> Result<(), Error> {
+        let hosted = self.hosted.write().unwrap_or_else(PoisonError::into_inner).remove(&shard);
+        if let Some(hosted) = hosted {
+            hosted.duties.abort();
+            hosted.replica.stop().await;
+        }
+        let (first, _) = keys::state_range(shard, 0);
+        let (_, last) = keys::state_range(shard, u32::MAX);
+        let mut batch: Batch = vec![
+            Write::DeleteRange(Column::State, first, last),
+            Write::DeleteRange(Column::Log, keys::log(shard, 0), keys::log_end(shard)),
+        ];
+        // The id goes first and last in one batch: what is left of the old replica is never opened under any id.
+        batch.extend(MetaKey::ALL.map(|key| Write::Delete(Column::Meta, keys::meta(shard, key))));
+        self.engine.commit(batch, Durability::Synced)?;
+        tracing::warn!(shard = shard.0, "a damaged replica was discarded; it is rebuilt from its peers under a new id");
+        metrics::counter!(crate::metrics::REPLICAS_REBUILT).increment(1);
+        Ok(())
+    }
+
+    /// True once every shard has a leader that this node knows.
+    pub fn ready(&self) -> bool {
+        self.map.shards().iter().all(|(shard, _)| self.replica(*shard).is_some_and(|r| r.leader().is_some()))
+    }
+
+    /// Every replica of this node.
+    pub fn status(&self) -> Vec<Status> {
+        self.all().iter().map(|replica| status(replica)).collect()
+    }
+
+    /// Refuses leadership from now on, and hands over what this node leads.
+    pub async fn hand_over(&self) {
+        let replicas = self.all();
+        futures::future::join_all(replicas.iter().map(|replica| replica.hand_over(HAND_OVER_WITHIN))).await;
+    }
+
+    /// Stops all replicas and connections.
+    pub async fn shutdown(&self) {
+        for task in self.tasks.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
+            task.abort();
+        }
+        let hosted = std::mem::take(&mut *self.hosted.write().unwrap_or_else(PoisonError::into_inner));
+        for hosted in hosted.values() {
+            hosted.duties.abort();
+            hosted.replica.stop().await;
+        }
+        self.links.stop();
+    }
+
+    pub(crate) async fn serve_submit(&self, shard: ShardId, payload: Bytes) -> Result<Bytes, Failed> {
+        let submission = decode_submission(&payload).map_err(|_| Failed::from(Failure::Refused))?;
+        let replica = self.replica(shard).ok_or_else(|| Failed::from(Failure::NoReplica))?;
+        self.check_space()?;
+        Ok(encode_committed(&replica.submit(submission).await?))
+    }
+
+    pub(crate) async fn serve_query(&self, shard: ShardId, payload: Bytes) -> Result<Bytes, Failed> {
+        let query = decode_query(&payload).map_err(|_| Failed::from(Failure::Refused))?;
+        let replica = self.replica(shard).ok_or_else(|| Failed::from(Failure::NoReplica))?;
+        Ok(encode_observed(&replica.query_linearizable(&query).await?))
+    }
+
+    fn check_space(&self) -> Result<(), Refusal> {
+        match self.full.load(std::sync::atomic::Ordering::Relaxed) {
+            true => Err(ShardError::DiskFull.into()),
+            false => Ok(()),
+        }
+    }
+
+    async fn submit_here_or_there(&self, shard: ShardId, submission: Submission) -> Result<Committed, ShardError> {
+        let here = match self.replica(shard) {
+            Some(replica) if replica.leads() => match self.check_space() {
+                Ok(()) => replica.submit(submission.clone()).await,
+                Err(full) => Err(full),
+            },
+            Some(replica) => Err(Refusal::NotLeader(replica.leader())),
+            None => Err(Refusal::NotLeader(None)),
+        };
+        let leader = match here {
+            Ok(committed) => return Ok(committed),
+            Err(Refusal::Shard(error)) => return Err(error),
+            Err(Refusal::NotLeader(leader)) => leader,
+        };
+        let payload = self.forward(shard, leader, Kind::Submit, encode_submission(&submission)).await?;
+        // It was decided; what cannot be read is asked again under the same request id.
+        decode_committed(&payload).map_err(|_| ShardError::OutcomeUnknown)
+    }
+
+    async fn query_here_or_there(&self, shard: ShardId, query: &Query) -> Result<Observed, ShardError> {
+        let here = match self.replica(shard) {
+            Some(replica) => replica.query_linearizable(query).await,
+            None => Err(Refusal::NotLeader(None)),
+        };
+        let leader = match here {
+            Ok(observed) => return Ok(observed),
+            Err(Refusal::Shard(error)) => return Err(error),
+            Err(Refusal::NotLeader(leader)) => leader,
+        };
+        let forwarded = self.forward(shard, leader, Kind::Query, encode_query(query)).await;
+        let unavailable = ShardError::Unavailable { retry_after_ms: NO_LEADER_RETRY_MS };
+        // A read that got lost may simply be asked again.
+        let payload = forwarded.map_err(|error| match error {
+            ShardError::OutcomeUnknown => unavailable,
+            error => error,
+        })?;
+        decode_observed(&payload).map_err(|_| unavailable)
+    }
+
+    /// One forward to the leader that we know of; no second one.
+    async fn forward(&self, shard: ShardId, leader: Option<String>, kind: Kind, payload: Bytes) -> Result<Bytes, ShardError> {
+        let unavailable = ShardError::Unavailable { retry_after_ms: NO_LEADER_RETRY_MS };
+        let link = leader.and_then(|name| self.links.get(&name).cloned()).ok_or(unavailable)?;
+        let within = if kind == Kind::Submit { FORWARD_SUBMIT_WITHIN } else { FORWARD_QUERY_WITHIN };
+        let answered = link.call(Frame::request(shard.0, 0, kind, payload), within).await;
+        answered.map_err(|error| match error {
+            CallError::NotSent => unavailable,
+            CallError::Lost | CallError::Timeout => ShardError::OutcomeUnknown,
+            CallError::Failed(failed) => match failed.failure {
+                Failure::Unknown => ShardError::OutcomeUnknown,
+                Failure::Overloaded => ShardError::Overloaded { retry_after_ms: 100 },
+                Failure::DiskFull => ShardError::DiskFull,
+                _ => unavailable,
+            },
+        })
+    }
+}
+
+impl From<Refusal> for Failed {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::NotLeader(leader) => {
+                let detail = leader.map(|name| name.encode()).unwrap_or_default();
+                Self { failure: Failure::NotLeader, detail }
+            }
+            Refusal::Shard(ShardError::Unavailable { .. }) => Failure::Unavailable.into(),
+            Refusal::Shard(ShardError::Overloaded { .. }) => Failure::Overloaded.into(),
+            Refusal::Shard(ShardError::OutcomeUnknown) => Failure::Unknown.into(),
+            Refusal::Shard(ShardError::DiskFull) => Failure::DiskFull.into(),
+        }
+    }
+}
+
+impl Shards for Replicas {
+    fn cluster(&self) -> Option<ClusterId> {
+        self.identity.cluster()
+    }
+
+    fn map(&self) -> Arc<ShardMap> {
+        self.map.clone()
+    }
+
+    fn region(&self) -> RegionIndex {
+        self.region
+    }
+
+    fn submit(&self, shard: ShardId, submission: Submission) -> BoxFuture<'_, Result<Committed, ShardError>> {
+        Box::pin(self.submit_here_or_there(shard, submission))
+    }
+
+    fn query(
+        &self,
+        shard: ShardId,
+        query: Query,
+        consistency: Consistency,
+    ) -> BoxFuture<'_, Result<Observed, ShardError>> {
+        Box::pin(async move {
+            let local = match (consistency, self.replica(shard)) {
+                (Consistency::Local, Some(replica)) => replica.query_local(&query).ok(),
+                _ => None,
+            };
+            match local {
+                Some(observed) => Ok(observed),
+                None => self.query_here_or_there(shard, &query).await,
+            }
+        })
+    }
+
+    fn changed(&self, shard: ShardId, aggregate: Aggregate, timeout_ms: u64) -> BoxFuture<'static, ()> {
+        let watching = self.replica(shard).map(|replica| replica.state.watch(aggregate));
+        Box::pin(async move {
+            let changed = async {
+                match watching {
+                    Some(mut watching) => watching.changed().await,
+                    None => std::future::pending().await,
+                }
+            };
+            let _ = tokio::time::timeout(Duration::from_millis(timeout_ms), changed).await;
+        })
+    }
+}
+
+/// openraft's configuration; every deviation from its defaults is argued in architecture.md §4.
+fn config(timings: Timings, snapshot_every: u64) -> Result<Arc<openraft::Config>, Error> {
+    let config = openraft::Config {
+        cluster_name: "kindred".into(),
+        heartbeat_interval: timings.heartbeat_ms,
+        election_timeout_min: timings.election_min_ms,
+        election_timeout_max: timings.election_max_ms,
+        enable_pre_vote: Some(true),
+        // A restarted leader has no monotonic base for shard time; let it be elected anew.
+        enable_leader_restore: Some(false),
+        // A leader that can send but not hear must not block elections for ever.
+        quorum_loss_probe_interval: Some(2 * timings.election_max_ms),
+        snapshot_policy: openraft::SnapshotPolicy::LogsSinceLast(snapshot_every),
+        max_in_snapshot_log_to_keep: LOG_KEPT_ENTRIES.min(snapshot_every),
+        purge_batch_size: 256.min(snapshot_every),
+        max_payload_entries: 64,
+        ..openraft::Config::default()
+    };
+    config.validate().map(Arc::new).map_err(|error| Error::Timings(error.to_string()))
+}
+
+fn status(replica: &Replica) -> Status {
+    let metrics = replica.raft.metrics();
+    let metrics = metrics.borrow_watched();
+    let membership = metrics.membership_config.membership();
+    Status {
+        shard: replica.shard(),
+        leader: replica.leader(),
+        term: metrics.current_term,
+        applied_index: replica.state.applied_index(),
+        replica: replica.id,
+        voters: membership.voter_ids().filter_map(|id| Some(membership.get_node(&id)?.name.clone())).collect(),
+        entries_applied: replica.state.entries_applied(),
+    }
+}
+
+/// Rebuilds damaged replicas, and watches the space that is left.
+async fn supervise(replicas: Arc<Replicas>) {
+    loop {
+        tokio::time::sleep(SUPERVISE_INTERVAL).await;
+        let full = matches!(replicas.engine.free_bytes(), Ok(Some(bytes)) if bytes < FREE_BYTES_MIN);
+        if replicas.full.swap(full, std::sync::atomic::Ordering::Relaxed) != full {
+            tracing::warn!(full, "free space crossed the mark below which writes are refused");
+        }
+        for replica in replicas.all() {
+            if replica.state.is_damaged() {
+                let shard = replica.shard();
+                drop(replica);
+                if let Err(error) = rebuild(&replicas, shard).await {
+                    tracing::error!(shard = shard.0, %error, "a damaged replica cannot be rebuilt");
+                }
+            }
+        }
+    }
+}
+
+async fn rebuild(replicas: &Arc<Replicas>, shard: ShardId) -> Result<(), Error> {
+    replicas.discard(shard).await?;
+    replicas.open(shard).await?;
+    replicas.spawn(crate::forming::join(replicas.clone(), shard));
+    Ok(())
+}

@@ -1,0 +1,313 @@
+//! One replica's state as everybody but the applier sees it: reads at one point of the log, and news of changes.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
+
+use bytes::{Bytes, BytesMut};
+use kindred_core::command::Aggregate;
+use kindred_core::env::Env;
+use kindred_core::id::{RegionIndex, ShardId};
+use kindred_core::limits::SHARD_TIME_STEP_MS_MAX;
+use kindred_core::state::{Key, Record, View as _};
+use kindred_store::engine::{Batch, Column, Durability, Engine, Read, Write};
+use kindred_store::keys::{self, MetaKey};
+use kindred_store::state::{StateView, writes};
+use tokio::sync::watch;
+
+use crate::codec::{Compact, Malformed, take_option};
+use crate::error::Error;
+use crate::log_store::{put_meta, read_meta};
+use crate::types::{LogId, StoredMembership};
+
+/// The state of one shard on this node.
+pub struct State {
+    /// The shard.
+    pub shard: ShardId,
+    /// Its home region.
+    pub region: RegionIndex,
+    engine: Arc<dyn Engine>,
+    env: Env,
+    live: RwLock<Live>,
+    watchers: Watchers,
+    effects: watch::Sender<u64>,
+    applied: watch::Sender<u64>,
+    entries_applied: AtomicU64,
+    damaged: AtomicBool,
+    /// Next generation to stage a snapshot in; never one that was used before by this process.
+    next_generation: Mutex<u32>,
+}
+
+/// Where the state stands.
+pub struct Live {
+    /// The generation of keys in use; an installed snapshot brings a new one.
+    pub generation: u32,
+    /// Last applied.
+    pub applied: Option<LogId>,
+    /// Membership as applied.
+    pub membership: StoredMembership,
+    /// Shard time.
+    pub time_ms: u64,
+    /// This node's monotonic clock when that shard time was applied.
+    seen_at_ms: u64,
+}
+
+/// The durable part of [`Live`].
+struct Applied {
+    generation: u32,
+    applied: Option<LogId>,
+    membership: StoredMembership,
+}
+
+impl Compact for Applied {
+    fn put(&self, out: &mut BytesMut) {
+        self.generation.put(out);
+        self.applied.put(out);
+        self.membership.put(out);
+    }
+    fn take(input: &mut Bytes) -> Result<Self, Malformed> {
+        Ok(Self {
+            generation: u32::take(input)?,
+            applied: take_option(input)?,
+            membership: StoredMembership::take(input)?,
+        })
+    }
+}
+
+impl State {
+    /// Opens the shard's state, and clears what an interrupted snapshot left behind.
+    pub fn open(engine: Arc<dyn Engine>, env: Env, shard: ShardId, region: RegionIndex) -> Result<Self, Error> {
+        let stored = read_meta::<Applied>(engine.as_ref(), shard, MetaKey::Applied)?;
+        let (generation, applied, membership) = match stored {
+            Some(stored) => (stored.generation, stored.applied, stored.membership),
+            None => (1, None, StoredMembership::default()),
+        };
+        let (_, after_live) = keys::state_range(shard, generation);
+        let (_, after_all) = keys::state_range(shard, u32::MAX);
+        engine.commit(vec![Write::DeleteRange(Column::State, after_live, after_all)], Durability::Buffered)?;
+        let time_ms = shard_time(engine.as_ref(), shard, generation)?;
+        let live = Live { generation, applied, membership, time_ms, seen_at_ms: env.clock.monotonic_ms() };
+        Ok(Self {
+            shard,
+            region,
+            engine,
+            env,
+            applied: watch::Sender::new(live.applied.map_or(0, |id| id.index)),
+            live: RwLock::new(live),
+            watchers: Watchers::default(),
+            effects: watch::Sender::new(0),
+            entries_applied: AtomicU64::new(0),
+            damaged: AtomicBool::new(false),
+            next_generation: Mutex::new(generation + 1),
+        })
+    }
+
+    fn live(&self) -> RwLockReadGuard<'_, Live> {
+        self.live.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Reads at one point of the log: nothing is applied meanwhile. Keep it short.
+    pub fn read<T>(&self, look: impl FnOnce(&StateView<'_>, &Live) -> T) -> T {
+        let live = self.live();
+        look(&StateView::new(self.engine.as_ref(), self.shard, live.generation), &live)
+    }
+
+    /// Shard time as it would be if an entry were proposed now.
+    pub fn now_ms(&self) -> u64 {
+        self.estimate(&self.live())
+    }
+
+    /// [`Self::now_ms`] for who already reads. A replica that hears nothing does not run ahead.
+    pub fn estimate(&self, live: &Live) -> u64 {
+        let since_ms = self.env.clock.monotonic_ms().saturating_sub(live.seen_at_ms);
+        live.time_ms + since_ms.min(SHARD_TIME_STEP_MS_MAX)
+    }
+
+    /// Index of the last applied entry; 0 before the first.
+    pub fn applied_index(&self) -> u64 {
+        self.live().applied.map_or(0, |id| id.index)
+    }
+
+    /// Follows [`Self::applied_index`].
+    pub fn watch_applied(&self) -> watch::Receiver<u64> {
+        self.applied.subscribe()
+    }
+
+    /// Changes when the outbox gained items.
+    pub fn watch_effects(&self) -> watch::Receiver<u64> {
+        self.effects.subscribe()
+    }
+
+    /// Entries applied since this process started.
+    pub fn entries_applied(&self) -> u64 {
+        self.entries_applied.load(Ordering::Relaxed)
+    }
+
+    /// See [`kindred_wire::shards::Shards::changed`].
+    pub fn watch(&self, aggregate: Aggregate) -> Watching {
+        self.watchers.watch(aggregate)
+    }
+
+    /// Notes that a record cannot be read: this replica must be rebuilt from its peers.
+    pub fn report_damage(&self) {
+        self.damaged.store(true, Ordering::Relaxed);
+    }
+
+    /// True once a record could not be read.
+    pub fn is_damaged(&self) -> bool {
+        self.damaged.load(Ordering::Relaxed)
+    }
+
+    /// Commits what one entry changed, together with the applied index, in one batch.
+    pub fn commit(&self, change: Committing) -> Result<(), Error> {
+        let mut live = self.live.write().unwrap_or_else(PoisonError::into_inner);
+        let membership = change.membership.unwrap_or_else(|| live.membership.clone());
+        let mut batch = writes(self.shard, live.generation, &change.changes);
+        let record = Applied { generation: live.generation, applied: Some(change.log_id), membership };
+        batch.push(put_meta(self.shard, MetaKey::Applied, &record));
+        self.engine.commit(batch, Durability::Buffered)?;
+        live.membership = record.membership;
+        live.applied = Some(change.log_id);
+        if let Some(time_ms) = change.time_ms {
+            live.time_ms = time_ms;
+            live.seen_at_ms = self.env.clock.monotonic_ms();
+        }
+        drop(live);
+        self.entries_applied.fetch_add(1, Ordering::Relaxed);
+        self.applied.send_replace(change.log_id.index);
+        self.watchers.touch(&change.touched);
+        if change.effects {
+            self.effects.send_modify(|n| *n += 1);
+        }
+        Ok(())
+    }
+
+    /// A frozen copy of the state, what was applied in it, and its generation.
+    pub fn freeze(&self) -> Result<(Box<dyn Read>, Option<LogId>, StoredMembership, u32), Error> {
+        let live = self.live();
+        Ok((self.engine.snapshot()?, live.applied, live.membership.clone(), live.generation))
+    }
+
+    /// A fresh generation to stage a snapshot in.
+    pub fn stage(&self) -> u32 {
+        let mut next = self.next_generation.lock().unwrap_or_else(PoisonError::into_inner);
+        let generation = *next;
+        *next += 1;
+        generation
+    }
+
+    /// Adds pairs (key without its prefix, value) to a staged generation.
+    pub fn stage_pairs(&self, generation: u32, pairs: Vec<(Bytes, Bytes)>) -> Result<(), Error> {
+        let (prefix, _) = keys::state_range(self.shard, generation);
+        let batch = pairs
+            .into_iter()
+            .map(|(key, value)| Write::Put(Column::State, [&prefix[..], &key[..]].concat(), value))
+            .collect();
+        Ok(self.engine.commit(batch, Durability::Buffered)?)
+    }
+
+    /// The writes that put a staged generation in the place of the live one.
+    pub fn switch_batch(&self, generation: u32, applied: Option<LogId>, membership: &StoredMembership) -> Batch {
+        let (first, _) = keys::state_range(self.shard, 0);
+        let (staged, _) = keys::state_range(self.shard, generation);
+        let record = Applied { generation, applied, membership: membership.clone() };
+        vec![
+            put_meta(self.shard, MetaKey::Applied, &record),
+            Write::DeleteRange(Column::State, first, staged),
+        ]
+    }
+
+    /// Makes a staged generation the live one while `commit` writes [`Self::switch_batch`].
+    pub fn switched(
+        &self,
+        generation: u32,
+        applied: Option<LogId>,
+        membership: StoredMembership,
+    ) -> Result<(), Error> {
+        let time_ms = shard_time(self.engine.as_ref(), self.shard, generation)?;
+        let batch = self.switch_batch(generation, applied, &membership);
+        let mut live = self.live.write().unwrap_or_else(PoisonError::into_inner);
+        self.engine.commit(batch, Durability::Synced)?;
+        *live = Live { generation, applied, membership, time_ms, seen_at_ms: self.env.clock.monotonic_ms() };
+        drop(live);
+        self.applied.send_replace(applied.map_or(0, |id| id.index));
+        self.watchers.touch_all();
+        self.effects.send_modify(|n| *n += 1);
+        Ok(())
+    }
+}
+
+/// What one entry changed.
+pub struct Committing {
+    /// The entry.
+    pub log_id: LogId,
+    /// Records.
+    pub changes: Vec<kindred_core::state::Change>,
+    /// A new membership.
+    pub membership: Option<StoredMembership>,
+    /// Shard time, if the entry moved it.
+    pub time_ms: Option<u64>,
+    /// Whose watchers look again.
+    pub touched: Vec<Aggregate>,
+    /// Whether the outbox gained items.
+    pub effects: bool,
+}
+
+fn shard_time(engine: &dyn Read, shard: ShardId, generation: u32) -> Result<u64, Error> {
+    let record = StateView::new(engine, shard, generation).get(&Key::Shard);
+    match record.map_err(|error| Error::Record(error.0))? {
+        Some(Record::Shard(shard)) => Ok(shard.time_ms),
+        _ => Ok(0),
+    }
+}
+
+type Senders = Arc<Mutex<BTreeMap<Aggregate, watch::Sender<u64>>>>;
+
+/// Who waits for a change of which aggregate. As many entries as there are open watches.
+#[derive(Default)]
+struct Watchers(Senders);
+
+impl Watchers {
+    fn watch(&self, aggregate: Aggregate) -> Watching {
+        let mut senders = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let sender = senders.entry(aggregate.clone()).or_insert_with(|| watch::Sender::new(0));
+        Watching { changes: sender.subscribe(), senders: self.0.clone(), aggregate }
+    }
+
+    fn touch(&self, touched: &[Aggregate]) {
+        let senders = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        for sender in touched.iter().filter_map(|aggregate| senders.get(aggregate)) {
+            sender.send_modify(|n| *n += 1);
+        }
+    }
+
+    fn touch_all(&self) {
+        let senders = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        senders.values().for_each(|sender| sender.send_modify(|n| *n += 1));
+    }
+}
+
+/// Waits for changes of one aggregate.
+pub struct Watching {
+    changes: watch::Receiver<u64>,
+    senders: Senders,
+    aggregate: Aggregate,
+}
+
+impl Watching {
+    /// Completes at the next change since this was made.
+    pub async fn changed(&mut self) {
+        if self.changes.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+impl Drop for Watching {
+    fn drop(&mut self) {
+        let mut senders = self.senders.lock().unwrap_or_else(PoisonError::into_inner);
+        if senders.get(&self.aggregate).is_some_and(|sender| sender.receiver_count() <= 1) {
+            senders.remove(&self.aggregate);
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! The shard's state in the engine: the view that core reads through, and an apply's changes as writes.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use kindred_core::command::OutboxItem;
+use kindred_core::id::{AccountId, DeviceKey, SessionId, ShardId};
+use kindred_core::model::Tombstone;
+use kindred_core::state::{Change, Key, ReadError, Record, Timer, View};
+
+use crate::codec::{self, Kind, Malformed};
+use crate::engine::{self, Batch, Column, Read, Write};
+use crate::keys::{self, StateKey};
+
+/// One shard's state, in one generation, at whatever point of the engine's history `read` stands.
+///
+/// Over the engine itself two reads may see two points; over [`crate::engine::Engine::snapshot`] they do not. The
+/// machine is the only writer of a shard and may read through the engine.
+#[derive(Clone, Copy)]
+pub struct StateView<'a> {
+    read: &'a dyn Read,
+    shard: ShardId,
+    generation: u32,
+}
+
+impl<'a> StateView<'a> {
+    /// A view of `shard` as it is in `generation`.
+    pub fn new(read: &'a dyn Read, shard: ShardId, generation: u32) -> Self {
+        Self { read, shard, generation }
+    }
+
+    fn value(&self, key: &[u8]) -> Result<Option<Bytes>, ReadError> {
+        self.read.get(Column::State, key).map_err(unreadable)
+    }
+
+    fn range(&self, (from, to): (Vec<u8>, Vec<u8>), limit: usize) -> Result<Vec<(Key, Record)>, ReadError> {
+        let pairs = self.read.scan(Column::State, &from, &to, limit).map_err(unreadable)?;
+        pairs
+            .into_iter()
+            .map(|(key, value)| match keys::parse_state(&key).map_err(damaged)? {
+                (_, _, StateKey::Record(key)) => {
+                    let record = codec::decode_record(&key, &value).map_err(damaged)?;
+                    Ok((key, record))
+                }
+                (_, _, StateKey::KeyIndex(..)) => Err(damaged(Malformed("an index entry among records"))),
+            })
+            .collect()
+    }
+}
+
+impl View for StateView<'_> {
+    fn get(&self, key: &Key) -> Result<Option<Record>, ReadError> {
+        let value = self.value(&keys::state(self.shard, self.generation, key))?;
+        value.map(|value| codec::decode_record(key, &value).map_err(damaged)).transpose()
+    }
+
+    fn timers(&self, until_ms: u64, limit: usize) -> Result<Vec<(u64, Timer)>, ReadError> {
+        let due = self.range(keys::timers_range(self.shard, self.generation, until_ms), limit)?;
+        due.into_iter()
+            .map(|(key, _)| match key {
+                Key::Timer(due_ms, timer) => Ok((due_ms, timer)),
+                _ => Err(damaged(Malformed("another record among the timers"))),
+            })
+            .collect()
+    }
+
+    fn outbox(&self, from: u64, limit: usize) -> Result<Vec<OutboxItem>, ReadError> {
+        let items = self.range(keys::outbox_range(self.shard, self.generation, from), limit)?;
+        items
+            .into_iter()
+            .map(|(_, record)| match record {
+                Record::Outbox(item) => Ok(item),
+                _ => Err(damaged(Malformed("another record in the outbox"))),
+            })
+            .collect()
+    }
+
+    fn tombstone_by_key(&self, account: &AccountId, key: &DeviceKey) -> Result<Option<Tombstone>, ReadError> {
+        let Some(entry) = self.value(&keys::key_index(self.shard, self.generation, account, key))? else {
+            return Ok(None);
+        };
+        let session = decode_key_index(&entry).map_err(damaged)?;
+        match self.get(&Key::Tombstone(account.clone(), session))? {
+            Some(Record::Tombstone(tombstone)) => Ok(Some(tombstone)),
+            // Tombstones are kept for ever. One that is gone must not look like a key that never was here.
+            _ => Err(damaged(Malformed("the index names a tombstone that is not there"))),
+        }
+    }
+}
+
+fn unreadable(error: engine::Error) -> ReadError {
+    ReadError(error.to_string())
+}
+
+fn damaged(malformed: Malformed) -> ReadError {
+    ReadError(malformed.to_string())
+}
+
+/// An apply's changes as writes of the shard's state, with the index of device keys kept in step. The caller adds what
+/// else belongs into the batch (the applied index).
+///
+/// Changes come in the order of their keys, which says nothing about the order of events: if one entry ends two sessions
+/// of one key, the index must name the one with the greater set_version.
+pub fn writes(shard: ShardId, generation: u32, changes: &[Change]) -> Batch {
+    let mut batch = Batch::with_capacity(changes.len() + 1);
+    let mut ended: BTreeMap<(&AccountId, &DeviceKey), &Tombstone> = BTreeMap::new();
+    for (key, record) in changes {
+        let at = keys::state(shard, generation, key);
+        let Some(record) = record else {
+            batch.push(Write::Delete(Column::State, at));
+            continue;
+        };
+        batch.push(Write::Put(Column::State, at, codec::encode_record(record)));
+        if let (Key::Tombstone(account, _), Record::Tombstone(tombstone)) = (key, record) {
+            let latest = ended.entry((account, &tombstone.session.device_key)).or_insert(tombstone);
+            if latest.set_version <= tombstone.set_version {
+                *latest = tombstone;
+            }
+        }
+    }
+    for ((account, key), tombstone) in ended {
+        let at = keys::key_index(shard, generation, account, key);
+        batch.push(Write::Put(Column::State, at, encode_key_index(&tombstone.session.id)));
+    }
+    batch
+}
+
+fn encode_key_index(session: &SessionId) -> Bytes {
+    codec::seal(Kind::KeyIndex, session.as_bytes())
+}
+
+fn decode_key_index(value: &Bytes) -> Result<SessionId, Malformed> {
+    SessionId::from_slice(&codec::open(Kind::KeyIndex, value)?).ok_or(Malformed("width of a session id"))
+}

@@ -1,0 +1,10 @@
+//! Tests of kindred-store through its public face. One binary, since linking is what takes time.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod codec;
+mod golden;
+mod keys;
+mod log_writer;
+mod samples;
+mod simulated;
+mod state;
