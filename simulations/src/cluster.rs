@@ -1,14 +1,16 @@
 //! Three production nodes in three regions on simulated hosts.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use kindred_client::Client;
 use kindred_core::canonical::TicketKey;
-use kindred_core::id::RegionIndex;
+use kindred_core::id::{RegionIndex, ShardId};
 use kindred_core::map::ShardMap;
 use kindred_node::{Node, Options, Raft};
+use kindred_store::keys::MetaKey;
 use kindred_store::log_writer::LogWriter;
 use kindred_store::simulated::SimEngine;
 
@@ -23,7 +25,9 @@ const NODE_PORT: u16 = 7401;
 #[derive(Clone)]
 pub struct Cluster {
     seed: u64,
-    engines: Arc<Vec<Arc<SimEngine>>>,
+    engines: Arc<Vec<Mutex<Arc<SimEngine>>>>,
+    /// Starts of any node so far: a restarted process never draws the same random numbers again.
+    starts: Arc<AtomicU64>,
     /// Entries between snapshots.
     pub snapshot_every_entries: u64,
 }
@@ -51,13 +55,23 @@ pub fn sim<'a>(seed: u64, duration: Duration) -> turmoil::Sim<'a> {
 impl Cluster {
     /// Empty disks.
     pub fn new(seed: u64) -> Self {
-        let engines = REGIONS.iter().map(|_| SimEngine::new()).collect();
-        Self { seed, engines: Arc::new(engines), snapshot_every_entries: 1_000 }
+        let engines = REGIONS.iter().map(|_| Mutex::new(SimEngine::new())).collect();
+        Self { seed, engines: Arc::new(engines), starts: Arc::default(), snapshot_every_entries: 1_000 }
     }
 
     /// The disk of a node.
-    pub fn engine(&self, index: usize) -> &Arc<SimEngine> {
-        &self.engines[index]
+    pub fn engine(&self, index: usize) -> Arc<SimEngine> {
+        self.engines[index].lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Gives a crashed node an empty disk.
+    pub fn wipe(&self, index: usize) {
+        *self.engines[index].lock().unwrap_or_else(PoisonError::into_inner) = SimEngine::new();
+    }
+
+    /// The shard's replica id on a node's disk.
+    pub fn replica_id(&self, index: usize, shard: ShardId) -> Option<u64> {
+        kindred_replica::log_store::read_meta(self.engine(index).as_ref(), shard, MetaKey::Replica).ok().flatten()
     }
 
     /// The static map of every cluster here.
@@ -80,14 +94,14 @@ impl Cluster {
     }
 
     fn options(&self, index: usize) -> Options {
-        let engine = self.engines[index].clone();
+        let engine = self.engine(index);
         let peers: BTreeMap<_, _> =
             (0..REGIONS.len()).map(|at| (host(at), format!("{}:{NODE_PORT}", host(at)))).collect();
         let keys = (0..3u16).map(|region| (RegionIndex(region), TicketKey([region as u8 + 1; 32])));
         Options {
             engine: engine.clone(),
             log_writer: LogWriter::run_task(engine),
-            env: env(self.seed, index as u64),
+            env: env(self.seed, 1_000 + self.starts.fetch_add(1, Ordering::Relaxed)),
             net: Arc::new(SimNet),
             name: host(index),
             region: REGIONS[index].into(),

@@ -16,6 +16,8 @@ pub type Failed = Box<dyn std::error::Error>;
 pub struct Owner {
     /// The phone's session.
     pub phone: Member,
+    /// Every session that the account was given.
+    pub sessions: Vec<SessionId>,
     env: Env,
 }
 
@@ -27,7 +29,7 @@ impl Owner {
         let account = AccountId::new(name.as_bytes()).ok_or("account id")?;
         let about = About { platform: "android".into(), ..About::default() };
         let (phone, _) = client.register(&device, &account, &about, home, request_id(&env)).await?;
-        Ok(Self { phone, env })
+        Ok(Self { sessions: vec![phone.session], phone, env })
     }
 
     /// Links one companion: opened through `companion`, scanned and approved through `phone`.
@@ -39,6 +41,7 @@ impl Owner {
         phone.scan(&mut self.phone, &qr.reference, request_id(&self.env)).await?;
         let what = Approve { ticket, device_key: qr.device_key, replaces: None, envelope: b"for you".to_vec() };
         let receipt = phone.approve(&self.phone, &what, request_id(&self.env)).await?;
+        self.sessions.push(receipt.session);
         let access = Access::Proof(device.sign_watch(request_id(&self.env), &ticket));
         let mut watch = companion.watch_ticket(&ticket, access);
         while let Some(reply) = watch.next().await? {

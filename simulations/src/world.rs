@@ -110,8 +110,8 @@ impl Entropy for SimEntropy {
     }
 }
 
-/// Time and chance of one host, from the run's seed and the host's number.
-pub fn env(seed: u64, host: u64) -> Env {
-    let stream = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15).wrapping_add(host);
+/// Time and chance of one process, from the run's seed and the process's number.
+pub fn env(seed: u64, process: u64) -> Env {
+    let stream = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15).wrapping_add(process);
     Env { clock: Arc::new(SimClock), entropy: Arc::new(SimEntropy(Mutex::new(StdRng::seed_from_u64(stream)))) }
 }

@@ -238,6 +238,21 @@ fn two_links_in_one_entry_share_what_room_is_left() {
 }
 
 #[test]
+fn two_links_in_one_entry_each_keep_the_other() {
+    let mut shard = Shard::default();
+    let (id, primary) = shard.registered(1);
+    let account = shard.account(&id);
+    let link = |n: u8| {
+        let ticket = ticket_id(n, u64::from(n));
+        envelope(request(u64::from(n)), Proven::Cluster, link(ticket, n, approval(&account, &primary, &ticket, n)))
+    };
+    let replies = shard.entry(0, vec![link(50), link(51)]);
+    let (first, second) = (receipt(&replies[0].0), receipt(&replies[1].0));
+    assert_eq!(second.sessions_after, [primary.id, first.session, second.session]);
+    assert_eq!(shard.account(&id).sessions.iter().map(|s| s.id).collect::<Vec<_>>(), second.sessions_after);
+}
+
+#[test]
 fn a_repeated_link_gets_the_same_session_even_after_that_has_ended() {
     let mut family = family();
     family.unlink("primary", "old").unwrap();
@@ -411,6 +426,18 @@ fn a_link_writes_down_how_it_came_about_and_leaves_siblings_byte_for_byte() {
     assert_eq!(shard.account(&id).sessions, [primary, first, second]);
 }
 
+/// A recovery that lost a tail gives the numbers of that tail again; only the entry's entropy keeps the ids apart (I4, I24).
+#[test]
+fn a_session_id_is_never_the_same_twice_even_when_its_number_is() {
+    let mut shard = Shard::default();
+    let (id, primary) = shard.registered(1);
+    let mut recovered = shard.clone();
+    recovered.index += 1;
+    let (lost, found) = (shard.linked(&id, &primary, 10), recovered.linked(&id, &primary, 10));
+    assert_eq!(lost.seq, found.seq);
+    assert_ne!(lost.id, found.id);
+}
+
 #[test]
 fn quarantine_ends_on_the_millisecond() {
     for (early_ms, expected) in [(1, "QuarantinedActor"), (0, "UserUnlinkedFromSibling")] {
@@ -503,6 +530,7 @@ fn nothing_is_left_behind_but_what_is_kept_for_ever() {
 fn only_the_latest_changes_are_kept() {
     let mut shard = Shard::default();
     let (id, primary) = shard.registered(1);
+    shard.unwatched();
     for _ in 0..limits::CHANGES_KEPT {
         let session = shard.linked(&id, &primary, 10);
         let by = proven(&shard.account(&id), &session);

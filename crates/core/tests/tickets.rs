@@ -346,7 +346,8 @@ fn every_state_has_exactly_the_timer_that_belongs_to_it() {
 
 #[test]
 fn an_approval_that_does_not_cover_everything_is_refused() {
-    let spoil: [(&str, fn(&mut Approval)); 6] = [
+    type Spoil = fn(&mut Approval);
+    let spoil: [(&str, Spoil); 6] = [
         ("account", |a| a.account = account(2)),
         ("ticket", |a| a.ticket = ticket_id(NEW, 1)),
         ("key", |a| a.device_key_hash = kindred_core::canonical::sha256(&[key(9).as_bytes()])),

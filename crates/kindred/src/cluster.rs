@@ -203,6 +203,28 @@ impl NodeProcess {
         self.child.as_ref().map(Child::id)
     }
 
+    /// SIGSTOP: it keeps its connections, and does nothing.
+    pub fn freeze(&self) {
+        self.signal("STOP");
+    }
+
+    /// SIGCONT.
+    pub fn thaw(&self) {
+        self.signal("CONT");
+    }
+
+    /// SIGTERM, and waits until it has handed its shards over and ended; what takes longer is killed.
+    pub async fn terminate(&mut self, within: Duration) {
+        self.signal("TERM");
+        let ended = async {
+            while self.running() {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        let _ = tokio::time::timeout(within, ended).await;
+        self.kill();
+    }
+
     fn signal(&self, name: &str) {
         if let Some(pid) = self.pid() {
             let _ = Command::new("kill").arg(format!("-{name}")).arg(pid.to_string()).status();
@@ -233,8 +255,7 @@ impl NodeProcess {
 
 /// Free loopback ports: bound together, then let go, so that no two are the same.
 fn free_ports(count: usize) -> anyhow::Result<Vec<u16>> {
-    let held: Vec<_> =
-        (0..count).map(|_| std::net::TcpListener::bind("127.0.0.1:0")).collect::<Result<_, _>>()?;
+    let held: Vec<_> = (0..count).map(|_| std::net::TcpListener::bind("127.0.0.1:0")).collect::<Result<_, _>>()?;
     held.iter().map(|l| Ok(l.local_addr()?.port())).collect()
 }
 

@@ -89,9 +89,11 @@ impl Companion {
                 self.file.save()?;
                 Ok(false)
             }
-            _ => Err(Exit::new(
+            _ => Err(Exit::error(
                 exit::UNAVAILABLE,
-                format!("nobody can say just now whether session {session} is live; its credentials are kept, try again"),
+                format!(
+                    "nobody can say just now whether session {session} is live; its credentials are kept, try again"
+                ),
             )),
         }
     }
@@ -101,7 +103,7 @@ impl Companion {
         let opened = self.client.open(&self.device, &requester, request_id(&env)).await;
         let opened = opened.map_err(|error| failed("open a ticket", &error))?;
         let ticket = TicketId::from_slice(&opened.ticket)
-            .ok_or_else(|| Exit::new(exit::FAILED, "open a ticket: the answer names none"))?;
+            .ok_or_else(|| Exit::error(exit::FAILED, "open a ticket: the answer names none"))?;
         let proof = self.device.sign_watch(request_id(&env), &ticket);
         let mut watch = self.client.watch_ticket(&ticket, Access::Proof(proof));
         let mut offer = Offer::new(self.output);
@@ -114,7 +116,7 @@ impl Companion {
         match ended {
             Some(Event::Linked(linked)) => self.linked(&linked).await,
             Some(Event::Refused(refusal)) => Err(refused("not linked", &refusal)),
-            Some(_) => Err(Exit::new(exit::FAILED, "the watch ended without telling how; ask the phone with `list`")),
+            Some(_) => Err(Exit::error(exit::FAILED, "the watch ended without telling how; ask the phone with `list`")),
             None => self.cancel(&ticket).await,
         }
     }
@@ -126,7 +128,7 @@ impl Companion {
         match reply.map_err(|error| failed("cancel", &error))?.outcome {
             Some(Cancelled::Linked(linked)) => self.linked(&linked).await,
             Some(Cancelled::Refused(refusal)) => Err(refused("not linked", &refusal)),
-            Some(Cancelled::Cancelled(_)) | None => Err(Exit::new(exit::FAILED, "cancelled; nothing was linked")),
+            Some(Cancelled::Cancelled(_)) | None => Err(Exit::error(exit::FAILED, "cancelled; nothing was linked")),
         }
     }
 
@@ -136,14 +138,15 @@ impl Companion {
         (self.file.account, self.file.session) = (Some(account.to_string()), Some(session.to_string()));
         self.file.save()?;
         let reply = self.client.sessions(&account, "").await.map_err(|error| failed("list", &error))?;
-        let own = |s: &&kindred_wire::pb::session::v1::SessionRecord| {
-            SessionId::from_slice(&s.session) == Some(session)
-        };
+        let own =
+            |s: &&kindred_wire::pb::session::v1::SessionRecord| SessionId::from_slice(&s.session) == Some(session);
         match reply.sessions.iter().find(own) {
             Some(record) => self.show(record, linked.receipt.as_ref()),
-            None => Err(Exit::new(
+            None => Err(Exit::error(
                 exit::FAILED,
-                format!("linked as session {session}, and it is not among the live ones: ask `kindred phone why {session}`"),
+                format!(
+                    "linked as session {session}, and it is not among the live ones: ask `kindred phone why {session}`"
+                ),
             )),
         }
     }
@@ -167,7 +170,9 @@ impl Companion {
         ];
         if let Some(receipt) = receipt {
             let kept = receipt.sessions_before.iter().filter(|id| receipt.sessions_after.contains(id)).count();
-            rows.insert(3, ("siblings kept", format!("{kept} of {}", receipt.sessions_before.len())));
+            let replaced = receipt.sessions_before.len() - kept;
+            let note = if replaced > 0 { " (the owner named the other to be replaced)" } else { "" };
+            rows.insert(3, ("siblings kept", format!("{kept} of {}{note}", receipt.sessions_before.len())));
         }
         print!("{}", fields(&rows));
         Ok(())
@@ -188,7 +193,7 @@ async fn follow(watch: &mut TicketWatch, offer: &mut Offer) -> anyhow::Result<Ev
         };
         let reply = reply.map_err(|error| failed("watch the ticket", &error))?;
         let Some(reply) = reply else {
-            return Err(Exit::new(exit::UNAVAILABLE, "the watch ended early; run the same again"));
+            return Err(Exit::error(exit::UNAVAILABLE, "the watch ended early; run the same again"));
         };
         let Some(event) = reply.event else { continue };
         match &event {

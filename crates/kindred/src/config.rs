@@ -184,9 +184,8 @@ impl Config {
     /// The regions' ticket keys.
     pub fn ticket_keys(&self) -> anyhow::Result<BTreeMap<String, [u8; 32]>> {
         let path = &self.cluster.ticket_keys;
-        let text = std::fs::read_to_string(path).with_context(|| {
-            format!("ticket keys {}: make them with `kindred keygen --out {0}`", path.display())
-        })?;
+        let text = std::fs::read_to_string(path)
+            .with_context(|| format!("ticket keys {}: make them with `kindred keygen --out {0}`", path.display()))?;
         let mut keys = BTreeMap::new();
         for line in text.lines().filter(|line| !line.trim().is_empty() && !line.starts_with('#')) {
             let (region, key) = line.split_once('=').context("ticket keys: a line is not `region = hex`")?;

@@ -39,7 +39,7 @@ impl Nodes {
         };
         let client = Client::connect(Arc::new(Tcp), &self.address);
         let client = client.map_err(|error| {
-            Exit::new(exit::USAGE, format!("--address {}: {error}; give host:port", self.address.join(",")))
+            Exit::error(exit::USAGE, format!("--address {}: {error}; give host:port", self.address.join(",")))
         })?;
         Ok(client.with_patience(patience))
     }
@@ -55,7 +55,7 @@ pub async fn device(client: &Client, file: &mut KeyFile) -> anyhow::Result<Devic
         }
         Some(trusted) if *trusted == cluster.to_string() => {}
         Some(trusted) => {
-            return Err(Exit::new(
+            return Err(Exit::error(
                 exit::USAGE,
                 format!(
                     "{} belongs to cluster {trusted}, and this is cluster {cluster}; give that cluster's --address, \
@@ -82,7 +82,7 @@ pub fn about(platform: &str, name: Option<&str>, keys: &Path) -> model::Device {
 pub fn failed(doing: &str, error: &Error) -> anyhow::Error {
     let Some(reason) = error.reason() else {
         return match error {
-            Error::Status(status) => Exit::new(
+            Error::Status(status) => Exit::error(
                 exit::UNAVAILABLE,
                 format!(
                     "{doing}: no answer from the cluster ({}); check that it runs and that --address or \
@@ -90,21 +90,21 @@ pub fn failed(doing: &str, error: &Error) -> anyhow::Error {
                     status.message()
                 ),
             ),
-            Error::Malformed(_) => Exit::new(
+            Error::Malformed(_) => Exit::error(
                 exit::FAILED,
                 format!("{doing}: the answer makes no sense ({error}); is this node of another version?"),
             ),
-            Error::Address(_) | Error::NoAddress => Exit::new(exit::USAGE, format!("{doing}: {error}")),
+            Error::Address(_) | Error::NoAddress => Exit::error(exit::USAGE, format!("{doing}: {error}")),
         };
     };
     let waits = matches!(reason.retry(), Retry::After | Retry::SameRequestId);
     let code = if waits { exit::UNAVAILABLE } else { exit::REFUSED };
-    Exit::new(code, format!("{doing}: {}{}: {}", reason.name(), details(error), reason.advice()))
+    Exit::error(code, format!("{doing}: {}{}: {}", reason.name(), details(error), reason.advice()))
 }
 
 /// A refusal that came as data.
 pub fn refused(doing: &str, refusal: &kindred_wire::pb::error::v1::Refusal) -> anyhow::Error {
-    Exit::new(exit::REFUSED, format!("{doing}: {}: {}", refusal.reason().as_str_name(), refusal.advice))
+    Exit::error(exit::REFUSED, format!("{doing}: {}: {}", refusal.reason().as_str_name(), refusal.advice))
 }
 
 /// True if the answer says for certain what became of the call, so that the next one is another act.

@@ -49,7 +49,10 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
             println!("  kindred phone --keys phone.json register alice");
             println!("  kindred companion --keys laptop.json            # shows a QR code and its text");
             println!("  kindred phone --keys phone.json pair '<text>'   # scans and approves it");
-            println!("Ctrl-C stops the cluster{}.", if cluster.nodes[0].dir.starts_with(std::env::temp_dir()) { " and removes its data" } else { "" });
+            println!(
+                "Ctrl-C stops the cluster{}.",
+                if cluster.nodes[0].dir.starts_with(std::env::temp_dir()) { " and removes its data" } else { "" }
+            );
         }
     }
     tokio::select! {

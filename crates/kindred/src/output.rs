@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::ValueEnum;
-use comfy_table::{ContentArrangement, Table, presets};
+use comfy_table::{ContentArrangement, Table, TableComponent, presets};
 use serde::Serialize;
 
 /// How to print.
@@ -42,7 +42,7 @@ pub struct Exit {
 
 impl Exit {
     /// A failure with a code.
-    pub fn new(code: u8, message: impl Into<String>) -> anyhow::Error {
+    pub fn error(code: u8, message: impl Into<String>) -> anyhow::Error {
         anyhow::Error::new(Self { code, message: message.into() })
     }
 }
@@ -50,7 +50,7 @@ impl Exit {
 /// Ends the program: prints an error in one line and maps it to its code.
 pub fn finish(result: anyhow::Result<()>) -> ExitCode {
     match result {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) => ExitCode::from(exit::OK),
         Err(error) => {
             eprintln!("kindred: {error:#}");
             let code = error.downcast_ref::<Exit>().map_or(exit::FAILED, |exit| exit.code);
@@ -62,7 +62,8 @@ pub fn finish(result: anyhow::Result<()>) -> ExitCode {
 /// An aligned table without borders that get in the way of copying.
 pub fn table(header: &[&str]) -> Table {
     let mut table = Table::new();
-    table.load_preset(presets::UTF8_HORIZONTAL_ONLY).set_content_arrangement(ContentArrangement::Disabled);
+    table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
+    table.set_style(TableComponent::HeaderLines, '─');
     table.set_header(header.to_vec());
     table
 }

@@ -37,12 +37,7 @@ impl Doors {
 
     /// What each node says of its replicas; none where it does not answer.
     pub async fn status(&self) -> Vec<Option<Vec<pb::ShardStatus>>> {
-        let asked = self.channels.iter().map(async |channel| {
-            let mut client = PointsClient::new(channel.clone());
-            let answer = tokio::time::timeout(STATUS_WITHIN, client.status(pb::StatusRequest {})).await;
-            answer.ok()?.ok().map(|reply| reply.into_inner().shards)
-        });
-        futures::future::join_all(asked).await
+        futures::future::join_all(self.channels.iter().map(status_of)).await
     }
 
     /// The node that leads `shard`, by index: it says so itself, and a majority of the nodes agrees.
@@ -60,6 +55,12 @@ impl Doors {
         }
     }
 
+    /// Whether this node itself says that it leads `shard`. Asks nobody else.
+    pub async fn leads(&self, node: usize, shard: ShardId) -> bool {
+        let said = status_of(&self.channels[node]).await;
+        said.is_some_and(|shards| shards.iter().any(|s| s.shard == shard.0 && s.leader == self.names[node]))
+    }
+
     fn agreed(&self, shard: ShardId, status: &[Option<Vec<pb::ShardStatus>>]) -> Option<usize> {
         let mut votes: BTreeMap<(u64, &str), Vec<usize>> = BTreeMap::new();
         for (node, shards) in status.iter().enumerate() {
@@ -72,13 +73,7 @@ impl Doors {
     }
 
     /// Arms `point` for `account` on a node; returns once it is armed.
-    pub async fn hold(
-        &self,
-        node: usize,
-        point: &str,
-        account: &AccountId,
-        within: Duration,
-    ) -> anyhow::Result<Hold> {
+    pub async fn hold(&self, node: usize, point: &str, account: &AccountId, within: Duration) -> anyhow::Result<Hold> {
         let request = pb::HoldRequest { point: point.to_owned(), account: account.as_bytes().to_vec().into() };
         let armed = tokio::time::timeout(within, async {
             let mut stream = PointsClient::new(self.channels[node].clone()).hold(request).await?.into_inner();
@@ -91,6 +86,12 @@ impl Doors {
             Err(_) => bail!("waited {} s for {} to arm {point}", within.as_secs(), self.names[node]),
         }
     }
+}
+
+async fn status_of(channel: &Channel) -> Option<Vec<pb::ShardStatus>> {
+    let mut client = PointsClient::new(channel.clone());
+    let answer = tokio::time::timeout(STATUS_WITHIN, client.status(pb::StatusRequest {})).await;
+    answer.ok()?.ok().map(|reply| reply.into_inner().shards)
 }
 
 /// An armed point; dropping it lets everybody go on.

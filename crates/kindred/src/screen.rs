@@ -34,7 +34,7 @@ impl Screen {
 
     /// Replaces the last line of the block, which is the one that changes each second.
     pub fn replace_last(&mut self, line: &str) {
-        print!("\x1b[1A\x1b[2K{line}\n");
+        println!("\x1b[1A\x1b[2K{line}");
         let _ = std::io::stdout().flush();
     }
 

@@ -44,8 +44,8 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     let overrides =
         Overrides { name: args.name, data_dir: args.data_dir, gateway: args.listen_gateway, node: args.listen_node };
     let config =
-        Config::load(&args.config, overrides).map_err(|error| Exit::new(exit::USAGE, format!("{error:#}")))?;
-    let keys = config.ticket_keys().map_err(|error| Exit::new(exit::USAGE, format!("{error:#}")))?;
+        Config::load(&args.config, overrides).map_err(|error| Exit::error(exit::USAGE, format!("{error:#}")))?;
+    let keys = config.ticket_keys().map_err(|error| Exit::error(exit::USAGE, format!("{error:#}")))?;
     if args.check {
         println!("{}: the configuration is good", args.config.display());
         return Ok(());

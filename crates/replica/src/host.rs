@@ -10,7 +10,10 @@ use kindred_core::command::{Aggregate, Committed, Query, Submission};
 use kindred_core::env::Env;
 use kindred_core::id::{ClusterId, RegionIndex, ShardId};
 use kindred_core::map::ShardMap;
-use kindred_store::codec::{decode_committed, decode_query, decode_submission, encode_committed, encode_query, encode_submission};
+use kindred_store::codec::{
+    self, decode_committed, decode_observed, decode_query, decode_submission, encode_committed, encode_observed,
+    encode_query, encode_submission,
+};
 use kindred_store::engine::{Batch, Column, Durability, Engine, Write};
 use kindred_store::keys::{self, MetaKey};
 use kindred_store::log_writer::LogWriter;
@@ -27,7 +30,6 @@ use crate::identity::{Identity, random_id};
 use crate::link::{CallError, Links};
 use crate::log_store::{LogStore, put_meta, read_meta};
 use crate::network::Network;
-use crate::observed::{decode_observed, encode_observed};
 use crate::peer::PeerService;
 use crate::replica::{NO_LEADER_RETRY_MS, Parts, Refusal, Replica};
 use crate::state::State;
@@ -297,7 +299,8 @@ impl Replicas {
     pub(crate) async fn serve_query(&self, shard: ShardId, payload: Bytes) -> Result<Bytes, Failed> {
         let query = decode_query(&payload).map_err(|_| Failed::from(Failure::Refused))?;
         let replica = self.replica(shard).ok_or_else(|| Failed::from(Failure::NoReplica))?;
-        Ok(encode_observed(&replica.query_linearizable(&query).await?))
+        let Observed { answer, age_ms, shard_time_ms, applied_index } = replica.query_linearizable(&query).await?;
+        Ok(encode_observed(&codec::Observed { answer, age_ms, shard_time_ms, applied_index }))
     }
 
     fn check_space(&self) -> Result<(), Refusal> {
@@ -343,7 +346,9 @@ impl Replicas {
             ShardError::OutcomeUnknown => unavailable,
             error => error,
         })?;
-        decode_observed(&payload).map_err(|_| unavailable)
+        let codec::Observed { answer, age_ms, shard_time_ms, applied_index } =
+            decode_observed(&payload).map_err(|_| unavailable)?;
+        Ok(Observed { answer, age_ms, shard_time_ms, applied_index })
     }
 
     /// One forward to the leader that we know of; no second one.

@@ -28,7 +28,6 @@ pub mod log_store;
 pub mod machine;
 pub mod metrics;
 mod network;
-mod observed;
 mod peer;
 mod proposer;
 mod replica;

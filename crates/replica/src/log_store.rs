@@ -137,14 +137,15 @@ impl LogStore {
             while next < stop && bytes < bytes_max {
                 let pairs =
                     self.0.engine.scan(Column::Log, &keys::log(self.0.shard, next), &keys::log(self.0.shard, stop), 64)?;
-                let Some(read) = pairs.len().checked_sub(1) else { break };
-                for (position, (_, record)) in pairs.iter().enumerate() {
+                for (_, record) in &pairs {
                     let entry = decode_entry(record)?;
-                    if position == read {
-                        next = entry.log_id.index + 1;
-                    }
+                    next = entry.log_id.index + 1;
                     bytes += entry_bytes(&entry);
                     entries.push(entry);
+                }
+                if pairs.is_empty() {
+                    // Nothing there: the range begins before the log does.
+                    next = stop;
                 }
             }
             if next < stop {
@@ -283,7 +284,7 @@ impl RaftLogStorage<Types> for LogStore {
                     state.tail_bytes -= entry_bytes(&entry);
                 }
             }
-            state.last = last;
+            state.last = state.last.min(last);
             state.durable = state.durable.min(from.saturating_sub(1));
         }
         let shard = self.0.shard;

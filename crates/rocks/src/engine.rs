@@ -7,7 +7,7 @@ use bytes::Bytes;
 use kindred_store::engine::{Batch, Column, Durability, Engine, Error, Pair, Read, Write};
 use rocksdb::{DB, WriteBatch, WriteOptions};
 
-use crate::{error, options, read, snapshot};
+use crate::{error, options, read, snapshot, wal};
 
 /// The store of one node in one directory, which it locks.
 pub struct RocksEngine {
@@ -18,10 +18,11 @@ pub struct RocksEngine {
 impl RocksEngine {
     /// Opens the store in `path`, or makes it if the directory is missing or empty of it.
     ///
-    /// [`Error::Corrupt`] if the write-ahead log or the MANIFEST is damaged: a node must not run on what is left. Records
-    /// in files are checked when they are read.
+    /// [`Error::Corrupt`] if the write-ahead log or the MANIFEST is damaged: a node must not run on what is left.
+    /// Records in files are checked when they are read.
     pub fn open(path: &Path) -> Result<Arc<Self>, Error> {
         refuse_a_beheaded_store(path)?;
+        wal::check(path)?;
         let db = DB::open_cf_descriptors(&options::database(), path, options::columns()).map_err(error::opening)?;
         tracing::info!(path = %path.display(), "store opened");
         Ok(Arc::new(Self { db: Arc::new(db), path: path.to_owned() }))
@@ -32,7 +33,8 @@ impl RocksEngine {
         &self.path
     }
 
-    /// Writes what is in memory into files, all columns at one point. The write-ahead log before it is no longer needed.
+    /// Writes what is in memory into files, all columns at one point. The write-ahead log before it is no longer
+    /// needed.
     pub fn flush(&self) -> Result<(), Error> {
         let columns = Column::ALL.map(|column| read::handle(&self.db, column));
         let columns: Vec<_> = columns.into_iter().collect::<Result<_, _>>()?;
@@ -94,9 +96,9 @@ impl Engine for RocksEngine {
         Ok(Box::new(snapshot::Snapshot::take(self.db.clone())?))
     }
 
-    /// Not known: neither std nor RocksDB's C interface tells, and nothing else is linked for it. Whoever needs a
-    /// watermark measures the file system of [`RocksEngine::path`].
+    /// What the file system has left for processes without privileges.
     fn free_bytes(&self) -> Result<Option<u64>, Error> {
-        Ok(None)
+        let stat = rustix::fs::statvfs(&self.path).map_err(|error| Error::Io(error.to_string()))?;
+        Ok(Some(stat.f_bavail.saturating_mul(stat.f_frsize)))
     }
 }

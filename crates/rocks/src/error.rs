@@ -17,8 +17,8 @@ pub(crate) fn reading(error: rocksdb::Error) -> Error {
     }
 }
 
-/// Of a commit. When a synced write fails for any reason but lack of space, nobody knows what is on disk; RocksDB itself
-/// then refuses all further writes.
+/// Of a commit. When a synced write fails for any reason but lack of space, nobody knows what is on disk; RocksDB
+/// itself then refuses all further writes.
 pub(crate) fn writing(error: &rocksdb::Error, durability: Durability) -> Error {
     let text = error.to_string();
     match (error.kind(), durability) {

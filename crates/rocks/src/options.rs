@@ -12,8 +12,8 @@ pub(crate) fn database() -> Options {
     options.create_if_missing(true);
     options.create_missing_column_families(true);
     // The default, point in time, would silently drop every synced vote and entry behind the first damage. This mode
-    // tolerates an incomplete record at the end of a log and nothing else. It needs logs that end where their file ends:
-    // a recycled file still holds old records behind the end, so recycling must be off.
+    // tolerates an incomplete record at the end of a log and nothing else. It needs logs that end where their file
+    // ends: a recycled file still holds old records behind the end, so recycling must be off.
     options.set_wal_recovery_mode(DBRecoveryMode::TolerateCorruptedTailRecords);
     options.set_recycle_log_file_num(0);
     // A log file that was synced and closed and is missing or shorter now is damage too.

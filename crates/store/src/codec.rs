@@ -52,12 +52,6 @@ pub enum Kind {
     Committed = 5,
     /// See [`crate::keys::MetaKey::Applied`].
     Applied = 6,
-    /// See [`crate::keys::MetaKey::Membership`].
-    Membership = 7,
-    /// See [`crate::keys::MetaKey::Generation`].
-    Generation = 8,
-    /// See [`crate::keys::MetaKey::Snapshot`].
-    Snapshot = 9,
     /// See [`crate::keys::node_identity`].
     NodeIdentity = 10,
     /// One chunk of a snapshot on its way between nodes.

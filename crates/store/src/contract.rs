@@ -1,7 +1,7 @@
 //! What every engine must do, as one suite that runs over each of them. Panics with a sentence where one does not.
 //!
-//! `make` gives an empty engine. `reopen` gives the engine that is there after a loss of power: the old one is gone, what
-//! was not durable may be gone too.
+//! `make` gives an empty engine. `reopen` gives the engine that is there after a loss of power: the old one is gone,
+//! what was not durable may be gone too.
 
 use std::sync::Arc;
 

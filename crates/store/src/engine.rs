@@ -71,8 +71,8 @@ pub enum Error {
 /// A pair from a scan.
 pub type Pair = (Vec<u8>, Bytes);
 
-/// Reads at one point of the engine's history: a snapshot's, or for the engine itself the point of each call. Keys are in
-/// order of their unsigned bytes; a range with `from >= to` is empty.
+/// Reads at one point of the engine's history: a snapshot's, or for the engine itself the point of each call. Keys are
+/// in order of their unsigned bytes; a range with `from >= to` is empty.
 pub trait Read: Send + Sync {
     /// The value under `key`.
     fn get(&self, column: Column, key: &[u8]) -> Result<Option<Bytes>, Error>;
@@ -84,11 +84,11 @@ pub trait Read: Send + Sync {
 
 /// The store of one node.
 pub trait Engine: Read + 'static {
-    /// Applies the batch atomically: once this returned, every read sees all of it. After [`Error::SyncFailed`] it may or
-    /// may not be there after a restart; after [`Error::Full`] it is not visible.
+    /// Applies the batch atomically: once this returned, every read sees all of it. After [`Error::SyncFailed`] it may
+    /// or may not be there after a restart; after [`Error::Full`] it is not visible.
     fn commit(&self, batch: Batch, durability: Durability) -> Result<(), Error>;
-    /// A view that later commits do not change. Short-lived, since it pins files, and not for single reads, since it may
-    /// cost a thread.
+    /// A view that later commits do not change. Short-lived, since it pins files, and not for single reads, since it
+    /// may cost a thread.
     fn snapshot(&self) -> Result<Box<dyn Read>, Error>;
     /// Bytes left for data; `None` if the engine does not know, or nothing limits it.
     fn free_bytes(&self) -> Result<Option<u64>, Error>;

@@ -8,7 +8,7 @@
 //! # Column `state`: shard ‖ generation (u32) ‖ tag (u8) ‖ fields
 //!
 //! Written by the machine only, in one batch with [`MetaKey::Applied`]. A snapshot is installed beside the live state
-//! under the next generation, then [`MetaKey::Generation`] is switched, then the old range is deleted; a crash at any
+//! under the next generation, then [`MetaKey::Applied`] names it, then the old range is deleted; a crash at any
 //! point leaves one whole state. Values are sealed records of the [`Kind`] that belongs to the tag.
 //!
 //! | tag | key fields | how many | who changes it |
@@ -81,28 +81,20 @@ pub enum MetaKey {
     Purged,
     /// The last log id known to be committed; by the log writer, unsynced is enough.
     Committed,
-    /// The last applied log id and what Raft keeps with it; in the batch of the entry's changes.
+    /// The generation under which the state lives, the last applied log id and membership; in the batch of the entry's
+    /// changes, or of the switch to an installed snapshot.
     Applied,
-    /// The last applied membership; with a membership entry.
-    Membership,
-    /// The generation under which the state lives; with the installation of a snapshot.
-    Generation,
-    /// What is known of the last snapshot; when one was built or installed.
-    Snapshot,
 }
 
 impl MetaKey {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 5] = [
         Self::Replica,
         Self::Vote,
         Self::Purged,
         Self::Committed,
         Self::Applied,
-        Self::Membership,
-        Self::Generation,
-        Self::Snapshot,
-    ];
+            ];
 
     /// The kind that its value is sealed as.
     pub fn kind(self) -> Kind {
@@ -112,9 +104,6 @@ impl MetaKey {
             Self::Purged => Kind::Purged,
             Self::Committed => Kind::Committed,
             Self::Applied => Kind::Applied,
-            Self::Membership => Kind::Membership,
-            Self::Generation => Kind::Generation,
-            Self::Snapshot => Kind::Snapshot,
         }
     }
 
@@ -125,9 +114,6 @@ impl MetaKey {
             Self::Purged => 3,
             Self::Committed => 4,
             Self::Applied => 5,
-            Self::Membership => 6,
-            Self::Generation => 7,
-            Self::Snapshot => 8,
         }
     }
 }

@@ -8,8 +8,8 @@
 //! ```
 //!
 //! The queue is an unbounded channel, so that [`LogWriter::submit`] never blocks an async caller. It is bounded in
-//! practice: a replica has one entry in flight (core's `ENTRY_BYTES_MAX`) as leader, openraft's `max_payload_entries` as
-//! follower, and one vote; hence items ≤ a few per replica of this node.
+//! practice: a replica has one entry in flight (core's `ENTRY_BYTES_MAX`) as leader, openraft's `max_payload_entries`
+//! as follower, and one vote; hence items ≤ a few per replica of this node.
 //!
 //! **Invariant:** after a failed sync nothing is acknowledged any more and no sync is tried again: the kernel may have
 //! dropped the dirty pages and the next fsync would succeed over a hole.
@@ -84,8 +84,8 @@ impl LogWriter {
         (Self { queue: sender, counters }, queue, rounds)
     }
 
-    /// Queues `batch`. `done` runs on the writer once the batch is durable; it must neither block nor panic. Batches become durable in
-    /// the order in which they were submitted.
+    /// Queues `batch`. `done` runs on the writer once the batch is durable; it must neither block nor panic. Batches
+    /// become durable in the order in which they were submitted.
     pub fn submit(&self, batch: Batch, done: Done) {
         let bytes = size(&batch);
         if let Err(refused) = self.queue.send(Item { batch, bytes, done }) {
@@ -174,8 +174,8 @@ impl Rounds {
 }
 
 impl Drop for Rounds {
-    /// A panic of the engine or of a callback ends the writer as well. A node that goes on without one would take part in
-    /// elections and never write a vote, so whoever waits for failures hears of this one too.
+    /// A panic of the engine or of a callback ends the writer as well. A node that goes on without one would take part
+    /// in elections and never write a vote, so whoever waits for failures hears of this one too.
     fn drop(&mut self) {
         if let (true, None, Some(on_failure)) = (std::thread::panicking(), &self.failed, &self.on_failure) {
             on_failure(Error::Io("the log writer has panicked".into()));

@@ -5,8 +5,8 @@
 //!               └── unsynced; a power loss takes some of these, from the end
 //! ```
 //!
-//! A simulated node crash drops the node and keeps its `Arc<SimEngine>`; [`SimEngine::crash`] then decides what the power
-//! loss took, and the restarted node opens the same engine. No threads, no clocks.
+//! A simulated node crash drops the node and keeps its `Arc<SimEngine>`; [`SimEngine::crash`] then decides what the
+//! power loss took, and the restarted node opens the same engine. No threads, no clocks.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -44,8 +44,8 @@ struct Disk {
     durable: Columns,
     unsynced: Vec<Batch>,
     fail_next_sync: bool,
-    /// After a failed sync the kernel has forgotten what was dirty: later syncs report success and make nothing durable.
-    /// That is what a caller which tries again walks into, and what the crash after it then shows.
+    /// After a failed sync the kernel has forgotten what was dirty: later syncs report success and make nothing
+    /// durable. That is what a caller which tries again walks into, and what the crash after it then shows.
     holed: bool,
     free_bytes: Option<u64>,
     faults: Faults,
@@ -65,8 +65,8 @@ impl SimEngine {
         self.disk().unsynced.len()
     }
 
-    /// Power loss: the last `lose` of the unsynced batches (or all, if there are fewer) are gone; what is left is durable.
-    /// Returns how many went. Whoever used the engine must be gone before.
+    /// Power loss: the last `lose` of the unsynced batches (or all, if there are fewer) are gone; what is left is
+    /// durable. Returns how many went. Whoever used the engine must be gone before.
     pub fn crash(&self, lose: usize) -> usize {
         let mut disk = self.disk();
         let unsynced = std::mem::take(&mut disk.unsynced);
@@ -82,8 +82,8 @@ impl SimEngine {
         lost
     }
 
-    /// The next synced commit fails with [`Error::SyncFailed`]. Its batch is visible and not durable, and until the crash
-    /// nothing after it becomes durable either, whatever later syncs report.
+    /// The next synced commit fails with [`Error::SyncFailed`]. Its batch is visible and not durable, and until the
+    /// crash nothing after it becomes durable either, whatever later syncs report.
     pub fn fail_next_sync(&self) {
         self.disk().fail_next_sync = true;
     }

@@ -99,8 +99,8 @@ fn damaged(malformed: Malformed) -> ReadError {
 /// An apply's changes as writes of the shard's state, with the index of device keys kept in step. The caller adds what
 /// else belongs into the batch (the applied index).
 ///
-/// Changes come in the order of their keys, which says nothing about the order of events: if one entry ends two sessions
-/// of one key, the index must name the one with the greater set_version.
+/// Changes come in the order of their keys, which says nothing about the order of events: if one entry ends two
+/// sessions of one key, the index must name the one with the greater set_version.
 pub fn writes(shard: ShardId, generation: u32, changes: &[Change]) -> Batch {
     let mut batch = Batch::with_capacity(changes.len() + 1);
     let mut ended: BTreeMap<(&AccountId, &DeviceKey), &Tombstone> = BTreeMap::new();

@@ -34,6 +34,14 @@ enum Scenario {
     Link,
     /// Companions link while each node crashes once, losing what it had not synced.
     Crash,
+    /// A node is away while the log that it needs is purged.
+    Lag,
+    /// A node loses its directory.
+    Wipe,
+    /// A record of one replica is damaged.
+    Rot,
+    /// Two of three nodes lose their directories at once.
+    TwoWiped,
 }
 
 fn main() -> ExitCode {
@@ -42,6 +50,10 @@ fn main() -> ExitCode {
     let ran = match scenario {
         Scenario::Link => scenarios::link(seed),
         Scenario::Crash => scenarios::crash(seed),
+        Scenario::Lag => scenarios::lag(seed),
+        Scenario::Wipe => scenarios::wipe(seed),
+        Scenario::Rot => scenarios::rot(seed),
+        Scenario::TwoWiped => scenarios::two_wiped(seed),
     };
     match ran {
         Ok(()) => {

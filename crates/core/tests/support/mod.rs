@@ -26,6 +26,7 @@ pub struct Shard {
     pub memory: Memory,
     pub index: u64,
     fresh: u64,
+    unwatched: bool,
     laws: laws::Laws,
 }
 
@@ -42,13 +43,20 @@ impl Shard {
         let limit = limits.max().unwrap_or_default();
         let entry = Entry { elapsed_ms, wall_ms: 1_700_000_000_000 + self.index, entropy, commands };
         let applied = apply(&self.memory, &entry, self.index, REGION).unwrap();
-        assert_eq!(applied, apply(&self.memory.clone(), &entry, self.index, REGION).unwrap(), "I14");
-        assert!(applied.changes.windows(2).all(|w| w[0].0 < w[1].0), "changes come in order, one per key");
-        let before = self.memory.clone();
+        let before = if self.unwatched { Memory::default() } else { self.memory.clone() };
         self.memory.absorb(&applied.changes);
-        self.laws.check(&before, &self.memory, limit);
+        if !self.unwatched {
+            assert_eq!(applied, apply(&before, &entry, self.index, REGION).unwrap(), "I14");
+            assert!(applied.changes.windows(2).all(|w| w[0].0 < w[1].0), "changes come in order, one per key");
+            self.laws.check(&before, &self.memory, limit);
+        }
         assert_eq!(applied.time_ms, self.now());
         applied.replies
+    }
+
+    /// From here on the law is not checked: for histories so long that looking at every step is too slow.
+    pub fn unwatched(&mut self) {
+        self.unwatched = true;
     }
 
     /// One command in an entry of its own.

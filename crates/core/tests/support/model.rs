@@ -264,15 +264,12 @@ impl Model {
         };
         let late = self.now >= ticket.deadline;
         let over = match &ticket.st {
-            St::Over(over) => over.strip_prefix("refused ").map_or_else(
-                || match over.as_str() {
-                    "expired" => "TicketExpired",
-                    "denied" => "TicketDenied",
-                    "cancelled" => "TicketCancelled",
-                    _ => "TicketAlreadyUsed",
-                },
-                |reason| reason,
-            ),
+            St::Over(over) => match over.as_str() {
+                "expired" => "TicketExpired",
+                "denied" => "TicketDenied",
+                "cancelled" => "TicketCancelled",
+                over => over.strip_prefix("refused ").unwrap_or("TicketAlreadyUsed"),
+            },
             St::Approved(..) => "TicketAlreadyUsed",
             _ => "",
         };
@@ -365,6 +362,32 @@ impl Model {
                 account.epoch += 1;
                 format!("ended {others:?} v{} e{}", account.version, account.epoch)
             }
+            Op::Open { .. }
+            | Op::Scan { .. }
+            | Op::Approve { .. }
+            | Op::Deny { .. }
+            | Op::Cancel { .. }
+            | Op::Expire { .. }
+            | Op::Settle { .. } => self.accept_for_ticket(op),
+            Op::Link { t, approval } => match self.fates.get(&(approval.a, *t)) {
+                Some(fate) => format!("decided {fate}"),
+                None => self.link(*t, approval, said)?,
+            },
+            Op::Decide { t, a, cancelled } => {
+                let fate = if *cancelled { "cancelled" } else { "expired" };
+                format!("decided {}", self.fates.entry((*a, *t)).or_insert_with(|| fate.into()))
+            }
+            Op::Tick => {
+                self.tickets.retain(|_, t| !matches!(t.st, St::Over(_)) || now < t.over_at + 24 * HOUR_MS);
+                self.answered.retain(|_, (_, _, at)| now < *at + 24 * HOUR_MS);
+                "done".into()
+            }
+        })
+    }
+
+    fn accept_for_ticket(&mut self, op: &Op) -> String {
+        let now = self.now;
+        match op {
             Op::Open { t, .. } => {
                 let fresh = Tick { st: St::Open, deadline: now + 160_000, over_at: 0 };
                 self.tickets.entry(*t).or_insert(fresh);
@@ -388,20 +411,8 @@ impl Model {
                 St::Approved(..) => self.becomes(*t, St::Over(fate.clone())),
                 _ => self.ticket(*t),
             },
-            Op::Link { t, approval } => match self.fates.get(&(approval.a, *t)) {
-                Some(fate) => format!("decided {fate}"),
-                None => self.link(*t, approval, said)?,
-            },
-            Op::Decide { t, a, cancelled } => {
-                let fate = if *cancelled { "cancelled" } else { "expired" };
-                format!("decided {}", self.fates.entry((*a, *t)).or_insert_with(|| fate.into()))
-            }
-            Op::Tick => {
-                self.tickets.retain(|_, t| !matches!(t.st, St::Over(_)) || now < t.over_at + 24 * HOUR_MS);
-                self.answered.retain(|_, (_, _, at)| now < *at + 24 * HOUR_MS);
-                "done".into()
-            }
-        })
+            _ => String::new(),
+        }
     }
 
     fn link(&mut self, t: u8, approval: &Approval, said: &str) -> Result<String, String> {

@@ -114,7 +114,7 @@ mod tests {
             most.set(most.get().max(flying.get()));
             tokio::task::yield_now().await;
             flying.set(flying.get() - 1);
-            if item % 10 == 0 { Err("BUSY".to_owned()) } else { Ok(()) }
+            if item.is_multiple_of(10) { Err("BUSY".to_owned()) } else { Ok(()) }
         };
         let load = closed_loop(8, items, call).await.unwrap();
         assert_eq!((load.answered(), load.errors["BUSY"], load.failed(), most.get()), (90, 10, 10, 8));

@@ -67,7 +67,7 @@ type Measured = Vec<(&'static str, Load)>;
 pub async fn run(args: Args) -> anyhow::Result<()> {
     tokio::select! {
         biased;
-        _ = tokio::signal::ctrl_c() => Err(Exit::new(exit::FAILED, "interrupted; the nodes are stopped")),
+        _ = tokio::signal::ctrl_c() => Err(Exit::error(exit::FAILED, "interrupted; the nodes are stopped")),
         done = bench(&args) => done,
     }
 }
@@ -82,7 +82,8 @@ async fn bench(args: &Args) -> anyhow::Result<()> {
     let workshop = Workshop::new(&env, connect(&gateways, Patience::default())?).await?;
     // In a measurement a failure is a figure, so nothing is tried twice.
     let patience = Patience { attempts: 1, attempt: Duration::from_secs(20), ..Patience::default() };
-    let connections = (0..args.connections).map(|_| connect(&gateways, patience)).collect::<anyhow::Result<Vec<_>>>()?;
+    let connections =
+        (0..args.connections).map(|_| connect(&gateways, patience)).collect::<anyhow::Result<Vec<_>>>()?;
 
     let before = replicas::level(&doors).await?;
     let mut measured = Measured::new();
@@ -109,7 +110,7 @@ async fn bench(args: &Args) -> anyhow::Result<()> {
     }
     match measured.iter().map(|(_, load)| load.failed()).sum() {
         0 => Ok(()),
-        failed => Err(Exit::new(exit::FAILED, format!("{failed} calls got no good answer; the errors are above"))),
+        failed => Err(Exit::error(exit::FAILED, format!("{failed} calls got no good answer; the errors are above"))),
     }
 }
 
@@ -124,11 +125,7 @@ fn connect(gateways: &[String], patience: Patience) -> anyhow::Result<Vec<Client
 
 /// Links in rounds; only the time between the first approval of a round and its last receipt counts. Phones are connected
 /// to the node of their account's home region.
-async fn link(
-    args: &Args,
-    workshop: &Workshop<'_>,
-    connections: &[Vec<Client>],
-) -> anyhow::Result<(Load, Vec<Live>)> {
+async fn link(args: &Args, workshop: &Workshop<'_>, connections: &[Vec<Client>]) -> anyhow::Result<(Load, Vec<Live>)> {
     let mut total = Load::new()?;
     let live = RefCell::new(Vec::new());
     let mut left = args.links as usize;

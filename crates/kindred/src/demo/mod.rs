@@ -10,6 +10,7 @@ mod kills;
 mod lab;
 mod outcome;
 mod people;
+mod placing;
 mod record;
 mod steps;
 mod tour;
@@ -71,7 +72,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         told = tell(&args, &place, recorder, &mut tour) => Some(told),
     };
     let steps = tour.close();
-    let Some(told) = told else { return Err(Exit::new(exit::FAILED, "interrupted; the nodes are stopped")) };
+    let Some(told) = told else { return Err(Exit::error(exit::FAILED, "interrupted; the nodes are stopped")) };
     let error = told.err().map(|error| format!("{error:#}"));
     let events = kindred_check::read_file(&history)?;
     let played = Played { nodes: REGIONS.len(), regions: REGIONS.len(), steps, history: &history, error };
@@ -95,12 +96,7 @@ async fn tell(args: &Args, place: &Place, recorder: Recorder, tour: &mut Tour) -
         ],
     );
     tour.wait("the nodes to elect leaders");
-    let options = Options {
-        data: Some(place.root.clone()),
-        points: true,
-        log: args.log.clone(),
-        shards_per_region: 1,
-    };
+    let options = Options { data: Some(place.root.clone()), points: true, log: args.log.clone(), shards_per_region: 1 };
     let mut cluster = Cluster::start(options, &env).await?;
     let nodes: Vec<_> = cluster.nodes.iter().map(|n| (n.name.clone(), n.gateway.clone())).collect();
     for node in &cluster.nodes {
@@ -134,7 +130,7 @@ fn finish(args: &Args, place: Place, history: &Path, outcome: &Outcome) -> anyho
         return Ok(());
     };
     let root = place.keep();
-    Err(Exit::new(
+    Err(Exit::error(
         exit::FAILED,
         format!("{complaint}\n  history: {}\n  node logs: {}/*/node.log", history.display(), root.display()),
     ))
@@ -147,7 +143,7 @@ impl Place {
             return Ok(Self { root: temporary.path().to_owned(), temporary: Some(temporary) });
         };
         if data.read_dir().is_ok_and(|mut entries| entries.next().is_some()) {
-            return Err(Exit::new(
+            return Err(Exit::error(
                 exit::USAGE,
                 format!("--data {}: the demo starts afresh; give a directory that is empty", data.display()),
             ));

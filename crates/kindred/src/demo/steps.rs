@@ -112,7 +112,8 @@ impl Stage<'_> {
         for (index, node) in self.cluster.nodes.iter().enumerate() {
             lab.set_up(index, false);
             let (node, point) = (node.name.clone(), "power_loss".to_owned());
-            lab.recorder.note("demo", Note::Kill { node: node.clone(), shard: None, point: point.clone(), log_index: None });
+            lab.recorder
+                .note("demo", Note::Kill { node: node.clone(), shard: None, point: point.clone(), log_index: None });
             self.tour.killed(Kill {
                 node,
                 shard: None,
@@ -132,7 +133,8 @@ impl Stage<'_> {
         for index in 0..self.cluster.nodes.len() {
             lab.set_up(index, true);
         }
-        self.tour.say(&format!("all three serve again after {}", super::tour::spell(super::tour::millis(dark.elapsed()))));
+        self.tour
+            .say(&format!("all three serve again after {}", super::tour::spell(super::tour::millis(dark.elapsed()))));
         for account in ["alice", "bob", "carol", "dave"] {
             self.validate_all(account, None).await?;
         }

@@ -120,7 +120,7 @@ async fn register(client: &Client, args: &Args, account: &str, home: &str, name:
     let id = usage(account_id(account))?;
     let mut file = KeyFile::open_or_create(&args.keys)?;
     if let (Some(known), Some(session)) = (&file.account, &file.session) {
-        return Err(Exit::new(
+        return Err(Exit::error(
             exit::USAGE,
             format!(
                 "{} is the phone of account {known} already (session {session}); another account needs another --keys",
@@ -150,7 +150,7 @@ struct Phone {
 impl Phone {
     /// The phone of the key file, with the account's present epoch and home.
     async fn open(client: Client, args: &Args) -> anyhow::Result<Self> {
-        let mut file = KeyFile::open(&args.keys).map_err(|error| Exit::new(exit::USAGE, format!("{error:#}")))?;
+        let mut file = KeyFile::open(&args.keys).map_err(|error| Exit::error(exit::USAGE, format!("{error:#}")))?;
         let (account, session) = (usage(file.account())?, usage(file.session())?);
         let device = connect::device(&client, &mut file).await?;
         let found = client.account(&account, "").await.map_err(|error| failed("ask for the account", &error))?;
@@ -179,7 +179,7 @@ impl Phone {
         let result = self.client.scan(&mut self.member, &qr.reference, request).await;
         let reply = settle(&mut self.file, "scan", result)?;
         if DeviceKey::from_slice(&reply.device_key) != Some(qr.device_key) {
-            return Err(Exit::new(
+            return Err(Exit::error(
                 exit::REFUSED,
                 "scan: the cluster knows this ticket under another device key than the QR code shows; do not approve it",
             ));
@@ -194,7 +194,7 @@ impl Phone {
         let request = self.file.begin(&format!("approve {ticket}{victim}"))?;
         let result = self.client.approve(&self.member, &what, request).await;
         let receipt = settle(&mut self.file, "approve", result)?;
-        show::linked(&self.member, &receipt, self.output)
+        show::linked(&self.member, &receipt, replaces, self.output)
     }
 
     async fn deny(&mut self, ticket: &TicketId) -> anyhow::Result<()> {
@@ -253,7 +253,7 @@ fn ticket_of(text: &str) -> anyhow::Result<TicketId> {
 }
 
 fn ticket_in(reply: &ScanTicketReply) -> anyhow::Result<TicketId> {
-    TicketId::from_slice(&reply.ticket).ok_or_else(|| Exit::new(exit::FAILED, "scan: the answer names no ticket"))
+    TicketId::from_slice(&reply.ticket).ok_or_else(|| Exit::error(exit::FAILED, "scan: the answer names no ticket"))
 }
 
 fn victim(replacing: Option<String>) -> anyhow::Result<Option<SessionId>> {
@@ -261,13 +261,13 @@ fn victim(replacing: Option<String>) -> anyhow::Result<Option<SessionId>> {
 }
 
 fn usage<T>(result: anyhow::Result<T>) -> anyhow::Result<T> {
-    result.map_err(|error| Exit::new(exit::USAGE, format!("{error:#}")))
+    result.map_err(|error| Exit::error(exit::USAGE, format!("{error:#}")))
 }
 
 /// Asks a person. Without one, the answer must be on the command line.
 fn ask(question: &str) -> anyhow::Result<bool> {
     if !std::io::stdin().is_terminal() {
-        return Err(Exit::new(exit::USAGE, "nobody can be asked here; look at it with `scan`, or add --yes"));
+        return Err(Exit::error(exit::USAGE, "nobody can be asked here; look at it with `scan`, or add --yes"));
     }
     eprint!("{question} [y/N] ");
     std::io::stderr().flush()?;

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use kindred_client::Member;
-use kindred_core::id::{TicketId, hex};
+use kindred_core::id::{SessionId, TicketId, hex};
 use kindred_core::model::Receipt;
 use kindred_wire::pb::account::v1::RegisterReply;
 use kindred_wire::pb::pairing::v1::ScanTicketReply;
@@ -70,8 +70,13 @@ pub(super) fn question(member: &Member, reply: &ScanTicketReply) -> String {
     format!("A device asks to be linked to {}:\n{rows}", member.account)
 }
 
-pub(super) fn linked(member: &Member, receipt: &Receipt, output: Output) -> anyhow::Result<()> {
-    let ids = |ids: &[kindred_core::id::SessionId]| ids.iter().map(ToString::to_string).collect::<Vec<_>>();
+pub(super) fn linked(
+    member: &Member,
+    receipt: &Receipt,
+    replaced: Option<SessionId>,
+    output: Output,
+) -> anyhow::Result<()> {
+    let ids = |ids: &[SessionId]| ids.iter().map(ToString::to_string).collect::<Vec<_>>();
     if output == Output::Json {
         return output::json(&json!({
             "account": member.account.to_string(),
@@ -84,17 +89,18 @@ pub(super) fn linked(member: &Member, receipt: &Receipt, output: Output) -> anyh
             "log_index": receipt.log_index,
         }));
     }
-    let kept = receipt.sessions_before.iter().filter(|id| receipt.sessions_after.contains(id)).count();
-    let before = receipt.sessions_before.len();
-    print!(
-        "{}",
-        fields(&[
-            ("linked", receipt.session.to_string()),
-            ("account", member.account.to_string()),
-            ("siblings kept", format!("{kept} of {before}")),
-            ("set version", format!("{} to {}", receipt.version_before, receipt.version_after)),
-        ])
-    );
+    let siblings: Vec<_> = receipt.sessions_before.iter().filter(|id| Some(**id) != replaced).collect();
+    let kept = siblings.iter().filter(|id| receipt.sessions_after.contains(id)).count();
+    let mut rows = vec![
+        ("linked", receipt.session.to_string()),
+        ("account", member.account.to_string()),
+        ("siblings kept", format!("{kept} of {}", siblings.len())),
+        ("set version", format!("{} to {}", receipt.version_before, receipt.version_after)),
+    ];
+    if let Some(replaced) = replaced {
+        rows.insert(1, ("replaces", replaced.to_string()));
+    }
+    print!("{}", fields(&rows));
     Ok(())
 }
 
