@@ -213,18 +213,6 @@ impl NodeProcess {
         self.signal("CONT");
     }
 
-    /// SIGTERM, and waits until it has handed its shards over and ended; what takes longer is killed.
-    pub async fn terminate(&mut self, within: Duration) {
-        self.signal("TERM");
-        let ended = async {
-            while self.running() {
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-        };
-        let _ = tokio::time::timeout(within, ended).await;
-        self.kill();
-    }
-
     fn signal(&self, name: &str) {
         if let Some(pid) = self.pid() {
             let _ = Command::new("kill").arg(format!("-{name}")).arg(pid.to_string()).status();

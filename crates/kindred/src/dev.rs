@@ -25,6 +25,7 @@ pub struct Args {
 
 /// Runs the cluster until SIGINT or SIGTERM.
 pub async fn run(args: Args) -> anyhow::Result<()> {
+    let is_kept = args.data.is_some();
     let options = Options { data: args.data, points: false, log: args.log, shards_per_region: args.shards };
     let mut cluster = Cluster::start(options, &crate::env::real()).await?;
     match args.output {
@@ -51,7 +52,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
             println!("  kindred phone --keys phone.json pair '<text>'   # scans and approves it");
             println!(
                 "Ctrl-C stops the cluster{}.",
-                if cluster.nodes[0].dir.starts_with(std::env::temp_dir()) { " and removes its data" } else { "" }
+                if is_kept { "; the same --data goes on" } else { " and removes its data" }
             );
         }
     }
@@ -60,7 +61,10 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         _ = tokio::signal::ctrl_c() => {}
         () = terminated() => {}
     }
-    cluster.stop(Duration::from_secs(15)).await;
+    if is_kept {
+        cluster.stop(Duration::from_secs(15)).await;
+    }
+    // Without it nothing is left to be stopped gently: dropping the cluster kills the nodes and removes their data.
     Ok(())
 }
 

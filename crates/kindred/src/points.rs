@@ -17,6 +17,18 @@ const STATUS_WITHIN: Duration = Duration::from_millis(500);
 /// Between two looks.
 const PAUSE: Duration = Duration::from_millis(25);
 
+/// One replica: the highest log index applied, and how many entries this process applied to get there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Applied {
+    /// Highest log index applied.
+    pub index: u64,
+    /// Entries applied since the process started.
+    pub entries: u64,
+}
+
+/// Replicas by shard, for each node.
+pub type Replicas = Vec<BTreeMap<u32, Applied>>;
+
 /// Doors to the test service of each node.
 #[derive(Clone)]
 pub struct Doors {
@@ -55,10 +67,30 @@ impl Doors {
         }
     }
 
-    /// Whether this node itself says that it leads `shard`. Asks nobody else.
-    pub async fn leads(&self, node: usize, shard: ShardId) -> bool {
-        let said = status_of(&self.channels[node]).await;
-        said.is_some_and(|shards| shards.iter().any(|s| s.shard == shard.0 && s.leader == self.names[node]))
+    /// Waits until all replicas of every shard have applied the same entries.
+    pub async fn level(&self, within: Duration) -> anyhow::Result<Replicas> {
+        let deadline = Instant::now() + within;
+        loop {
+            let status = self.status().await;
+            let seen: Option<Replicas> = status.iter().map(|shards| Some(by_shard(shards.as_ref()?))).collect();
+            if let Some(seen) = seen.as_ref().filter(|seen| is_level(seen)) {
+                return Ok(seen.clone());
+            }
+            if Instant::now() >= deadline {
+                bail!(
+                    "waited {} s for all replicas to apply the same entries; this is where they are: {}",
+                    within.as_secs(),
+                    seen.map_or_else(|| "a node does not answer".to_owned(), |seen| format!("{seen:?}"))
+                );
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    /// Shards that this node says it leads. Asks nobody else.
+    pub async fn led_by(&self, node: usize) -> Vec<ShardId> {
+        let said = status_of(&self.channels[node]).await.unwrap_or_default();
+        said.iter().filter(|s| s.leader == self.names[node]).map(|s| ShardId(s.shard)).collect()
     }
 
     fn agreed(&self, shard: ShardId, status: &[Option<Vec<pb::ShardStatus>>]) -> Option<usize> {
@@ -86,6 +118,15 @@ impl Doors {
             Err(_) => bail!("waited {} s for {} to arm {point}", within.as_secs(), self.names[node]),
         }
     }
+}
+
+fn by_shard(shards: &[pb::ShardStatus]) -> BTreeMap<u32, Applied> {
+    shards.iter().map(|s| (s.shard, Applied { index: s.applied_index, entries: s.entries_applied })).collect()
+}
+
+fn is_level(seen: &Replicas) -> bool {
+    let indexes = |node: &BTreeMap<u32, Applied>| node.iter().map(|(s, a)| (*s, a.index)).collect::<Vec<_>>();
+    !seen.is_empty() && seen.iter().all(|node| !node.is_empty() && indexes(node) == indexes(&seen[0]))
 }
 
 async fn status_of(channel: &Channel) -> Option<Vec<pb::ShardStatus>> {
@@ -118,6 +159,13 @@ mod tests {
 
     fn says(leader: &str, term: u64) -> Option<Vec<pb::ShardStatus>> {
         Some(vec![pb::ShardStatus { shard: 100, leader: leader.into(), term, ..pb::ShardStatus::default() }])
+    }
+
+    #[test]
+    fn a_replica_that_lags_is_not_level() {
+        let node = |index| BTreeMap::from([(100, Applied { index, entries: index })]);
+        assert!(is_level(&vec![node(9), node(9), node(9)]));
+        assert!(!is_level(&vec![node(9), node(8), node(9)]));
     }
 
     #[tokio::test]

@@ -27,6 +27,9 @@ use kindred_wire::net::{Net, incoming};
 use kindred_wire::shards::{NoPoints, Points, Shards};
 use tokio_util::sync::CancellationToken;
 
+/// Calls under way may take this long to finish once the node stops.
+const FINISH_WITHIN: Duration = Duration::from_secs(1);
+
 /// What a node is made of.
 pub struct Options {
     /// Where it keeps everything.
@@ -166,8 +169,11 @@ impl Node {
         let _ = tokio::time::timeout(within, async {
             self.replicas.hand_over().await;
             self.stop.cancel();
-            for server in self.servers {
-                let _ = server.await;
+            let aborts: Vec<_> = self.servers.iter().map(tokio::task::JoinHandle::abort_handle).collect();
+            let finished = futures::future::join_all(self.servers);
+            // Calls end by themselves; watches do not, and are resumed elsewhere.
+            if tokio::time::timeout(FINISH_WITHIN, finished).await.is_err() {
+                aborts.iter().for_each(tokio::task::AbortHandle::abort);
             }
             self.replicas.shutdown().await;
         })

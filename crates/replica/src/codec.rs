@@ -2,7 +2,7 @@
 //!
 //! log id = term (8) ‖ index (8); option = 0 or 1 (1) ‖ value; vote = term (8) ‖ replica (8) ‖ committed (1);
 //! entry = log id ‖ kind (1) ‖ length (4) ‖ payload; membership = configs (2) × (ids (2) × id (8)) ‖ nodes (2) ×
-//! (id (8) ‖ node id (8) ‖ name length (1) ‖ name).
+//! (id (8) ‖ node id (8) ‖ region (2) ‖ name length (1) ‖ name).
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -155,10 +155,11 @@ impl Compact for Vote {
 impl Compact for Member {
     fn put(&self, out: &mut BytesMut) {
         out.put_u64(self.node_id);
+        out.put_u16(self.region);
         self.name.put(out);
     }
     fn take(input: &mut Bytes) -> Read<Self> {
-        Ok(Self { node_id: u64::take(input)?, name: String::take(input)? })
+        Ok(Self { node_id: u64::take(input)?, region: u16::take(input)?, name: String::take(input)? })
     }
 }
 
@@ -366,7 +367,7 @@ mod tests {
 
     #[test]
     fn an_append_survives_the_wire_and_no_prefix_of_it_does() {
-        let member = |name: &str| Member { node_id: 7, name: name.into() };
+        let member = |name: &str| Member { node_id: 7, region: 2, name: name.into() };
         let nodes = BTreeMap::from([(1, member("a")), (2, member("b")), (u64::MAX, member("c"))]);
         let membership = Membership::new(vec![BTreeSet::from([1, 2]), BTreeSet::from([2, u64::MAX])], nodes).unwrap();
         let entries = vec![

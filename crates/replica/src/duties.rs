@@ -11,7 +11,7 @@ use kindred_core::command::{Command, Decision, Effect, Envelope, OutboxItem, Out
 use kindred_core::id::{RequestId, ShardId, TicketId};
 use kindred_core::limits::{ACK_EFFECTS_MAX, EXPIRE_TICKETS_MAX, TICK_INTERVAL_MS, TIMERS_SEEN_MAX};
 use kindred_core::model::{Ticket, TicketState};
-use kindred_core::state::{Key, Record, Timer, View as _};
+use kindred_core::state::{Key, ReadError, Record, Timer, View as _, due};
 use kindred_wire::shards::Shards;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, timeout};
@@ -60,37 +60,53 @@ async fn keep_time(replica: Arc<Replica>, shards: Arc<dyn Shards>) {
     let mut driven = BTreeSet::new();
     loop {
         tick.tick().await;
-        while let Some(done) = sagas.try_join_next() {
-            match done {
-                Ok(ticket) => driven.remove(&ticket),
-                Err(_) => continue,
-            };
+        while sagas.try_join_next().is_some() {}
+        if sagas.is_empty() {
+            // Only now does anybody get a second turn, so those whose home is deaf do not hide the others.
+            driven.clear();
         }
         if !replica.leads() || !propose(&replica, Command::Tick).await {
             continue;
         }
-        let due = replica.state.read(|view, live| view.timers(live.time_ms, TIMERS_SEEN_MAX));
-        let Ok(due) = due else {
+        let Ok(Due { expired, approved }) = look(&replica, &driven) else {
             replica.state.report_damage();
             continue;
         };
-        let mut expired = Vec::new();
-        for (_, timer) in due {
-            match timer {
-                Timer::TicketDeadline(ticket) => expired.push(ticket),
-                Timer::Saga(ticket) if sagas.len() < SAGAS_MAX && driven.insert(ticket) => {
-                    let (replica, shards) = (replica.clone(), shards.clone());
-                    sagas.spawn(async move {
-                        let _ = timeout(PERFORM_WITHIN, drive(&replica, shards.as_ref(), ticket)).await;
-                        ticket
-                    });
-                }
-                _ => {}
-            }
+        for ticket in approved.into_iter().take(SAGAS_MAX.saturating_sub(sagas.len())) {
+            driven.insert(ticket);
+            let (replica, shards) = (replica.clone(), shards.clone());
+            sagas.spawn(async move {
+                let _ = timeout(PERFORM_WITHIN, drive(&replica, shards.as_ref(), ticket)).await;
+            });
         }
         for tickets in expired.chunks(EXPIRE_TICKETS_MAX) {
             propose(&replica, Command::Expire { tickets: tickets.to_vec() }).await;
         }
+        replica.prefer_home().await;
+    }
+}
+
+/// Tickets whose time is over, and approved ones that nobody has finished.
+struct Due {
+    expired: Vec<TicketId>,
+    approved: Vec<TicketId>,
+}
+
+/// Each kind for itself, so that neither hides the other. `driven` had their turn lately.
+fn look(replica: &Replica, driven: &BTreeSet<TicketId>) -> Result<Due, ReadError> {
+    replica.state.read(|view, live| {
+        let find = |wanted: &dyn Fn(&Timer) -> bool| due(view, live.time_ms, TIMERS_SEEN_MAX, |_, timer| wanted(timer));
+        let ids = |timers: Vec<(u64, Timer)>| timers.into_iter().filter_map(|(_, timer)| ticket_of(&timer)).collect();
+        let expired = ids(find(&|timer| matches!(timer, Timer::TicketDeadline(_)))?);
+        let approved = ids(find(&|timer| matches!(timer, Timer::Saga(ticket) if !driven.contains(ticket)))?);
+        Ok(Due { expired, approved })
+    })
+}
+
+fn ticket_of(timer: &Timer) -> Option<TicketId> {
+    match timer {
+        Timer::TicketDeadline(ticket) | Timer::Saga(ticket) => Some(*ticket),
+        _ => None,
     }
 }
 

@@ -130,10 +130,9 @@ async fn form(replicas: &Arc<Replicas>, cluster: ClusterId) -> Result<(), NotYet
     for link in replicas.links.all() {
         let answer = ask(link, Kind::Form, cluster.encode()).await?;
         let formed = Formed::decode(answer).map_err(|_| NotYet::Malformed(link.name().to_owned()))?;
-        add(formed.ids, Member { node_id: formed.node_id, name: link.name().to_owned() });
+        add(formed.ids, formed.member);
     }
-    let identity = replicas.identity();
-    add(open_all(replicas).await?, Member { node_id: identity.node_id, name: identity.name.clone() });
+    add(open_all(replicas).await?, replicas.member());
     for (shard, members) in members {
         let replica = replicas.open(ShardId(shard)).await?;
         match replica.raft.initialize(members).await {
@@ -141,7 +140,7 @@ async fn form(replicas: &Arc<Replicas>, cluster: ClusterId) -> Result<(), NotYet
             Err(error) => return Err(Error::Raft(error.to_string()).into()),
         }
     }
-    identity.belong(replicas.engine.as_ref(), Belonging { cluster: Some(cluster), founding: false })?;
+    replicas.identity().belong(replicas.engine.as_ref(), Belonging { cluster: Some(cluster), founding: false })?;
     Ok(())
 }
 
@@ -155,17 +154,17 @@ async fn open_all(replicas: &Arc<Replicas>) -> Result<Ids, Error> {
 
 /// A node's answer to FORM.
 struct Formed {
-    node_id: u64,
+    member: Member,
     ids: Ids,
 }
 
 impl Compact for Formed {
     fn put(&self, out: &mut BytesMut) {
-        self.node_id.put(out);
+        self.member.put(out);
         self.ids.put(out);
     }
     fn take(input: &mut Bytes) -> Result<Self, Malformed> {
-        Ok(Self { node_id: u64::take(input)?, ids: Ids::take(input)? })
+        Ok(Self { member: Member::take(input)?, ids: Ids::take(input)? })
     }
 }
 
@@ -176,7 +175,7 @@ impl Replicas {
         let to = Belonging { cluster: Some(cluster), founding: false };
         self.identity().belong(self.engine.as_ref(), to).map_err(|_| Failed::from(Failure::Refused))?;
         match open_all(self).await {
-            Ok(ids) => Ok(Formed { node_id: self.identity().node_id, ids }.encode()),
+            Ok(ids) => Ok(Formed { member: self.member(), ids }.encode()),
             Err(error) => {
                 tracing::error!(%error, "the replicas of a new cluster cannot be opened");
                 Err(Failure::Unavailable.into())
@@ -240,10 +239,9 @@ async fn try_join(replicas: &Arc<Replicas>, shard: ShardId) -> Result<bool, Erro
     if is_voter {
         return Ok(true);
     }
-    let identity = replicas.identity();
     let mut payload = BytesMut::new();
     replica.id.put(&mut payload);
-    Member { node_id: identity.node_id, name: identity.name.clone() }.put(&mut payload);
+    replicas.member().put(&mut payload);
     let payload = payload.freeze();
     // Whoever leads answers; the others say at once that they do not.
     for link in replicas.links.all() {

@@ -20,6 +20,7 @@ use kindred_store::log_writer::LogWriter;
 use kindred_wire::net::Net;
 use kindred_wire::shards::{BoxFuture, Consistency, Observed, ShardError, Shards};
 use openraft::async_runtime::WatchReceiver as _;
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::codec::Compact as _;
@@ -33,6 +34,7 @@ use crate::network::Network;
 use crate::peer::PeerService;
 use crate::replica::{NO_LEADER_RETRY_MS, Parts, Refusal, Replica};
 use crate::state::State;
+use crate::types::Member;
 
 /// A forwarded submission may take this long, queueing and deciding included.
 const FORWARD_SUBMIT_WITHIN: Duration = Duration::from_secs(12);
@@ -119,6 +121,7 @@ pub struct Replicas {
     /// One replica is opened at a time, so that no shard ever gets two ids at once.
     opening: tokio::sync::Mutex<()>,
     full: std::sync::atomic::AtomicBool,
+    stopping: watch::Sender<bool>,
     tasks: Mutex<Vec<JoinHandle<()>>>,
 }
 
@@ -151,6 +154,7 @@ impl Replicas {
             hosted: RwLock::default(),
             opening: tokio::sync::Mutex::default(),
             full: false.into(),
+            stopping: watch::Sender::new(false),
             tasks: Mutex::default(),
         });
         for (shard, _) in replicas.map.shards() {
@@ -176,6 +180,16 @@ impl Replicas {
 
     pub(crate) fn env(&self) -> &Env {
         &self.env
+    }
+
+    /// This node as the members of a shard name it.
+    pub(crate) fn member(&self) -> Member {
+        Member { node_id: self.identity.node_id, region: self.region.0, name: self.identity.name.clone() }
+    }
+
+    /// True once the node is stopping, for streams that would not end by themselves.
+    pub(crate) fn stopping(&self) -> watch::Receiver<bool> {
+        self.stopping.subscribe()
     }
 
     /// Who this node is.
@@ -224,6 +238,7 @@ impl Replicas {
         let state = Arc::new(State::open(self.engine.clone(), self.env.clone(), shard, region)?);
         let parts = Parts {
             id,
+            home,
             cluster,
             ticket_key: home.and_then(|region| self.ticket_keys.get(&region).cloned()),
             env: self.env.clone(),
@@ -270,14 +285,16 @@ impl Replicas {
         self.all().iter().map(|replica| status(replica)).collect()
     }
 
-    /// Refuses leadership from now on, and hands over what this node leads.
+    /// Refuses leadership from now on, hands over what this node leads, and ends the streams of its peers.
     pub async fn hand_over(&self) {
         let replicas = self.all();
         futures::future::join_all(replicas.iter().map(|replica| replica.hand_over(HAND_OVER_WITHIN))).await;
+        self.stopping.send_replace(true);
     }
 
     /// Stops all replicas and connections.
     pub async fn shutdown(&self) {
+        self.stopping.send_replace(true);
         for task in self.tasks.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
             task.abort();
         }

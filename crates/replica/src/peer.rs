@@ -66,7 +66,14 @@ struct Exchange {
 impl Exchange {
     async fn run(mut self, mut incoming: Streaming<Frames>) {
         let mut greeted = false;
-        while let Ok(Some(frames)) = incoming.message().await {
+        let mut stopping = self.replicas.stopping();
+        loop {
+            let message = tokio::select! {
+                biased;
+                _ = stopping.wait_for(|stopping| *stopping) => return,
+                message = incoming.message() => message,
+            };
+            let Ok(Some(frames)) = message else { return };
             for frame in frames.frames {
                 if !greeted {
                     if !self.greet(&frame).await {
@@ -214,6 +221,7 @@ async fn answer(replicas: &Arc<Replicas>, frame: &Frame) -> Result<Bytes, Failed
         }
         Kind::Vote => Ok(replica.raft.vote(VoteRequest::decode(payload)?).await.map_err(stopped)?.encode()),
         Kind::PreVote => Ok(replica.raft.pre_vote(VoteRequest::decode(payload)?).await.map_err(stopped)?.encode()),
+        Kind::TransferLeader if replica.is_stepping_down() => Err(Failure::Unavailable.into()),
         Kind::TransferLeader => {
             let request = TransferLeaderRequest::decode(payload)?;
             let transferred = replica.raft.handle_transfer_leader(request).await;

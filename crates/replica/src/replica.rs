@@ -1,13 +1,14 @@
 //! One replica: its Raft, its state, and what a leader does with submissions and reads.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use kindred_core::admit::admit;
 use kindred_core::canonical::TicketKey;
 use kindred_core::command::{Committed, Envelope, Query, Submission};
 use kindred_core::env::Env;
-use kindred_core::id::{ClusterId, ShardId};
+use kindred_core::id::{ClusterId, RegionIndex, ShardId};
 use kindred_core::limits::{PROPOSALS_QUEUED_MAX, PROPOSE_WITHIN_MS_MAX};
 use kindred_core::query::answer;
 use kindred_wire::shards::{Observed, ShardError};
@@ -28,6 +29,10 @@ use crate::types::{Raft, Types};
 const DECIDE_WITHIN: Duration = Duration::from_secs(5);
 /// A read index that a quorum has not confirmed after this long is given up.
 const READ_WITHIN: Duration = Duration::from_secs(2);
+/// A voter that acknowledged a heartbeat within this time may be given leadership.
+const ALIVE_WITHIN: Duration = Duration::from_secs(1);
+/// A voter this many entries behind, at most, may be given leadership.
+const BEHIND_MAX: u64 = 16;
 /// Hint for callers while a shard has no leader.
 pub const NO_LEADER_RETRY_MS: u64 = 150;
 
@@ -58,6 +63,8 @@ pub struct Replica {
     pub freshness: Freshness,
     /// Where snapshots from other replicas arrive.
     pub receiver: Receiver,
+    home: Option<RegionIndex>,
+    stepping_down: AtomicBool,
     cluster: ClusterId,
     ticket_key: Option<TicketKey>,
     env: Env,
@@ -69,6 +76,8 @@ pub struct Replica {
 pub struct Parts {
     /// Its id.
     pub id: u64,
+    /// The shard's home; none for the directory.
+    pub home: Option<RegionIndex>,
     /// Its cluster.
     pub cluster: ClusterId,
     /// The ticket key of its region, if this node may have it.
@@ -98,6 +107,8 @@ impl Replica {
             raft,
             freshness: Freshness::new(parts.env.clone()),
             receiver: Receiver::default(),
+            home: parts.home,
+            stepping_down: AtomicBool::new(false),
             cluster: parts.cluster,
             ticket_key: parts.ticket_key,
             env: parts.env,
@@ -249,8 +260,41 @@ impl Replica {
         self.env.clock.monotonic_ms()
     }
 
+    /// True once this node gives leadership away and takes none.
+    pub fn is_stepping_down(&self) -> bool {
+        self.stepping_down.load(Ordering::Relaxed)
+    }
+
+    /// Gives leadership to a voter in the shard's home region, if there is one that is alive and not behind.
+    pub async fn prefer_home(&self) {
+        let Some(home) = self.home else { return };
+        let target = {
+            let metrics = self.raft.metrics();
+            let metrics = metrics.borrow_watched();
+            let membership = metrics.membership_config.membership();
+            let at_home = |id: &u64| membership.get_node(id).is_some_and(|member| member.region == home.0);
+            if !metrics.state.is_leader() || at_home(&self.id) {
+                return;
+            }
+            let acked = |id: &u64| {
+                let at = metrics.heartbeat.as_ref().and_then(|acked| acked.get(id).copied().flatten());
+                at.is_some_and(|at| (*at).elapsed() < ALIVE_WITHIN)
+            };
+            let matched = |id: &u64| {
+                let matched = metrics.replication.as_ref().and_then(|progress| progress.get(id).copied().flatten());
+                matched.map_or(0, |id| id.index) + BEHIND_MAX >= metrics.last_log_index.unwrap_or(0)
+            };
+            membership.voter_ids().find(|id| at_home(id) && acked(id) && matched(id))
+        };
+        if let Some(target) = target {
+            tracing::info!(shard = self.shard().0, replica = target, "giving leadership to the home region");
+            let _ = self.raft.trigger().transfer_leader(target).await;
+        }
+    }
+
     /// Hands leadership to the voter that is furthest along; true once another replica leads, or if this one did not.
     pub async fn hand_over(&self, within: Duration) -> bool {
+        self.stepping_down.store(true, Ordering::Relaxed);
         self.raft.runtime_config().elect(false);
         if !self.leads() {
             return true;

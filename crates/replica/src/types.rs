@@ -35,6 +35,8 @@ pub struct Replies {
 pub struct Member {
     /// Random id of the node, made once per data directory.
     pub node_id: u64,
+    /// Index of the region that it is in.
+    pub region: u16,
     /// Its configured name, which the address book resolves.
     pub name: String,
 }

@@ -60,6 +60,9 @@ pub struct Args {
     output: Output,
 }
 
+/// The replicas are level within this time.
+const LEVEL_WITHIN: Duration = Duration::from_secs(30);
+
 /// What was measured, by name.
 type Measured = Vec<(&'static str, Load)>;
 
@@ -85,7 +88,7 @@ async fn bench(args: &Args) -> anyhow::Result<()> {
     let connections =
         (0..args.connections).map(|_| connect(&gateways, patience)).collect::<anyhow::Result<Vec<_>>>()?;
 
-    let before = replicas::level(&doors).await?;
+    let before = doors.level(LEVEL_WITHIN).await?;
     let mut measured = Measured::new();
     let (links, live) = link(args, &workshop, &connections).await?;
     measured.push(("link", links));
@@ -94,9 +97,9 @@ async fn bench(args: &Args) -> anyhow::Result<()> {
     {
         measured.push((name, validate(args, &connections, &live, level).await?));
     }
-    let after = replicas::level(&doors).await?;
+    let after = doors.level(LEVEL_WITHIN).await?;
     let entries = replicas::same_work(&before, &after)?;
-    cluster.stop(Duration::from_secs(10)).await;
+    cluster.kill_all();
     match args.output {
         Output::Json => output::json(&json!({
             "in_flight": args.in_flight,

@@ -2,48 +2,10 @@
 //! looks healthy, and faster.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use anyhow::{bail, ensure};
-use tokio::time::Instant;
 
-use crate::points::Doors;
-
-/// The replicas are level within this time.
-const LEVEL_WITHIN: Duration = Duration::from_secs(30);
-/// Between two looks.
-const PAUSE: Duration = Duration::from_millis(50);
-
-/// One replica: the highest log index applied, and how many entries this process applied to get there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Applied {
-    index: u64,
-    entries: u64,
-}
-
-/// Replicas by shard, for each node.
-pub(super) type Replicas = Vec<BTreeMap<u32, Applied>>;
-
-/// Waits until all replicas of each shard are at the same index.
-pub(super) async fn level(doors: &Doors) -> anyhow::Result<Replicas> {
-    let deadline = Instant::now() + LEVEL_WITHIN;
-    loop {
-        let seen: Option<Replicas> = doors.status().await.into_iter().map(|shards| Some(by_shard(&shards?))).collect();
-        if let Some(seen) = &seen
-            && is_level(seen)
-        {
-            return Ok(seen.clone());
-        }
-        if Instant::now() >= deadline {
-            bail!(
-                "waited {} s for all replicas to apply the same entries; this is where they are: {}",
-                LEVEL_WITHIN.as_secs(),
-                seen.map_or_else(|| "a node does not answer".to_owned(), |seen| format!("{seen:?}"))
-            );
-        }
-        tokio::time::sleep(PAUSE).await;
-    }
-}
+use crate::points::Replicas;
 
 /// Entries that each replica applied between two looks, by shard. Fails if one of them did other work than the rest, or
 /// jumped over entries by a snapshot.
@@ -66,27 +28,13 @@ pub(super) fn same_work(before: &Replicas, after: &Replicas) -> anyhow::Result<B
     Ok(work)
 }
 
-fn by_shard(shards: &[kindred_node::points::pb::ShardStatus]) -> BTreeMap<u32, Applied> {
-    shards.iter().map(|s| (s.shard, Applied { index: s.applied_index, entries: s.entries_applied })).collect()
-}
-
-fn is_level(seen: &Replicas) -> bool {
-    let indexes = |node: &BTreeMap<u32, Applied>| node.iter().map(|(s, a)| (*s, a.index)).collect::<Vec<_>>();
-    !seen.is_empty() && seen.iter().all(|node| !node.is_empty() && indexes(node) == indexes(&seen[0]))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::points::Applied;
 
     fn node(index: u64, entries: u64) -> BTreeMap<u32, Applied> {
         BTreeMap::from([(100, Applied { index, entries })])
-    }
-
-    #[test]
-    fn a_replica_that_lags_is_not_level() {
-        assert!(is_level(&vec![node(9, 9), node(9, 5), node(9, 9)]));
-        assert!(!is_level(&vec![node(9, 9), node(8, 8), node(9, 9)]));
     }
 
     #[test]

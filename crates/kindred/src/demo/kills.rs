@@ -109,6 +109,8 @@ impl Stage<'_> {
         let ticket_shard = lab.map.ticket(&shown.ticket).context("the ticket belongs to no shard")?;
         let stand = self.stand(point, &place, ticket_shard, &phone).await?;
         let holds = self.arm(point, &stand, &phone).await?;
+        // A follower that is still catching up would make the link wait for one that is about to be frozen.
+        self.doors.level(SOON).await?;
 
         let (phone_nodes, companion_nodes) = (lab.from(stand.phone_at), lab.from(stand.victim));
         let told = Cell::new(0);
@@ -160,7 +162,7 @@ impl Stage<'_> {
         let log_index = self.reached(&mut holds.at_victim, point, phone).await?;
         self.witness(point, stand.victim, phone).await?;
         ensure!(told.get() == 0, "{}: somebody was told before the kill", point.name());
-        let node = if self.doors.leads(stand.victim, stand.shard).await {
+        let node = if self.doors.led_by(stand.victim).await.contains(&stand.shard) {
             stand.victim
         } else {
             self.doors.leader(stand.shard, SOON).await?

@@ -2,17 +2,19 @@
 
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, bail, ensure};
 use kindred_core::id::{RegionIndex, ShardId};
 
 use super::kills::{Point, SOON};
 use super::people::Phone;
 use super::steps::Stage;
 
-/// A node hands its shards over and ends within this time.
-const ENDED_WITHIN: Duration = Duration::from_secs(15);
-/// Hand-overs that are tried to get two leaders apart; each succeeds three times of four.
-const HAND_OVERS_MAX: usize = 8;
+/// Somebody else takes over from a frozen leader within this time.
+const TAKEN_OVER_WITHIN: Duration = Duration::from_secs(10);
+/// Elections that are tried to get two leaders apart; nearly always one is enough.
+const ELECTIONS_MAX: usize = 10;
+/// Between two looks at who leads; shorter than shards usually lie apart in their election timeouts.
+const PAUSE: Duration = Duration::from_millis(4);
 
 /// Where the account lives and where its companion opens the ticket, by index of the region.
 pub(super) struct Place {
@@ -33,21 +35,23 @@ pub(super) struct Stand {
 }
 
 impl Stage<'_> {
-    /// Two regions whose shards are led by different nodes, so that only one side of the saga dies.
+    /// Two regions, led by different nodes if possible, so that only one side of the saga dies. Where one side is frozen
+    /// while the other dies, that is a must.
     pub(super) async fn place(&mut self, point: Point) -> anyhow::Result<Place> {
-        for _ in 0..HAND_OVERS_MAX {
+        for _ in 0..ELECTIONS_MAX {
             let leaders = self.leaders().await?;
             let count = leaders.len();
             let turn = point as usize;
-            let mut pairs =
-                (0..count).flat_map(|a| (1..count).map(move |b| ((a + turn) % count, (a + b + turn) % count)));
-            if let Some((home, opened_in)) = pairs.find(|(home, opened_in)| leaders[*home] != leaders[*opened_in]) {
-                return Ok(Place { home, opened_in });
+            let pairs = (0..count).flat_map(|a| (1..count).map(move |b| ((a + turn) % count, (a + b + turn) % count)));
+            let pairs: Vec<_> = pairs.collect();
+            let apart = pairs.iter().find(|(home, opened_in)| leaders[*home] != leaders[*opened_in]);
+            let any = pairs.first().filter(|_| point != Point::Linked);
+            if let Some((home, opened_in)) = apart.or(any) {
+                return Ok(Place { home: *home, opened_in: *opened_in });
             }
-            let everything = *leaders.first().context("the demo needs regions")?;
-            self.hand_over(everything).await?;
+            self.unseat(*leaders.first().context("the demo needs regions")?).await?;
         }
-        bail!("one node led all regions, and still after {HAND_OVERS_MAX} hand-overs")
+        bail!("one node led all regions, and still after {ELECTIONS_MAX} elections")
     }
 
     /// The leader of each region's shard.
@@ -60,15 +64,27 @@ impl Stage<'_> {
         Ok(leaders)
     }
 
-    /// A clean restart: its shards go to the others, whoever is up to date.
-    async fn hand_over(&mut self, node: usize) -> anyhow::Result<()> {
+    /// Freezes the node that leads everything until the first of its shards has another leader; it keeps the rest.
+    async fn unseat(&mut self, node: usize) -> anyhow::Result<()> {
         let name = self.cluster.nodes[node].name.clone();
-        self.tour
-            .say(&format!("{name} leads all regions; it hands over and restarts, so that two sides have two leaders"));
-        self.tour.wait(&format!("{name} to hand over"));
-        self.lab.set_up(node, false);
-        self.cluster.nodes[node].terminate(ENDED_WITHIN).await;
-        self.revive(node).await
+        self.tour.say(&format!("{name} leads all regions: it is frozen until it has lost the first of them"));
+        let regions: Vec<_> = self.lab.map.regions.iter().flat_map(|region| &region.shards).collect();
+        let others: Vec<_> = (0..self.lab.node_count()).filter(|other| *other != node).collect();
+        self.cluster.nodes[node].freeze();
+        let lost = tokio::time::timeout(TAKEN_OVER_WITHIN, async {
+            loop {
+                for other in &others {
+                    if self.doors.led_by(*other).await.iter().any(|shard| regions.contains(&shard)) {
+                        return;
+                    }
+                }
+                tokio::time::sleep(PAUSE).await;
+            }
+        });
+        let lost = lost.await;
+        self.cluster.nodes[node].thaw();
+        ensure!(lost.is_ok(), "waited {} s for others to take over from {name}", TAKEN_OVER_WITHIN.as_secs());
+        Ok(())
     }
 
     /// Who leads what just now.
@@ -99,13 +115,13 @@ impl Stage<'_> {
                 phone_held_at: None,
                 freeze: Some(ticket_leader).filter(|leader| *leader != account_leader),
             },
-            Point::Settled => Stand {
-                shard: ticket_shard,
-                victim: ticket_leader,
-                phone_at: ticket_leader,
-                phone_held_at: Some(ticket_leader),
-                freeze: None,
-            },
+            Point::Settled => {
+                // Whoever leads the account's shard settles the ticket, and must be free to do so.
+                let is_free = ticket_leader != account_leader;
+                let phone_at = if is_free { ticket_leader } else { (ticket_leader + 1) % self.lab.node_count() };
+                let phone_held_at = Some(phone_at);
+                Stand { shard: ticket_shard, victim: ticket_leader, phone_at, phone_held_at, freeze: None }
+            }
         })
     }
 }
