@@ -1,12 +1,12 @@
 //! Devices in a simulation: a phone and companions that pair through the public rpcs.
 
-use kindred_wire::pb::pairing::v1::watch_ticket_request::Access;
 use kindred_client::{Approve, Client, Device, Member, Qr, request_id};
 use kindred_core::env::Env;
 use kindred_core::id::{AccountId, SessionId};
 use kindred_core::model::{Device as About, Receipt, Requester};
 use kindred_wire::convert;
 use kindred_wire::pb::pairing::v1::watch_ticket_reply::Event;
+use kindred_wire::pb::pairing::v1::watch_ticket_request::Access;
 use kindred_wire::pb::session::v1 as pb;
 
 /// Whatever ends a simulated client early.

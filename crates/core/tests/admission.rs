@@ -49,7 +49,7 @@ fn register() -> Command {
 }
 
 fn open_command() -> Command {
-    let ticket = TicketId::compose(REGION, Slot::of(public(2).as_bytes()), &public(2), &request(OPENED_BY));
+    let ticket = TicketId::compose(support::ABROAD, Slot::of(public(2).as_bytes()), &public(2), &request(OPENED_BY));
     Command::Open { ticket, device_key: public(2), method: Method::Qr, requester: requester() }
 }
 

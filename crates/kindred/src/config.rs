@@ -178,6 +178,12 @@ impl Config {
         if raft.election_max_ms <= raft.election_min_ms {
             bail!("raft.election_max_ms must be above raft.election_min_ms");
         }
+        if raft.snapshot_every_entries == 0 {
+            bail!("raft.snapshot_every_entries must be at least 1");
+        }
+        if !matches!(self.telemetry.log_format.as_str(), "text" | "json") {
+            bail!("telemetry.log_format `{}` must be `text` or `json`", self.telemetry.log_format);
+        }
         Ok(())
     }
 

@@ -103,8 +103,7 @@ pub struct Node {
 impl Node {
     /// Starts it. Returns once both listeners are bound; health tells when it serves.
     pub async fn start(options: Options) -> Result<Self, Error> {
-        let region =
-            options.map.region(&options.region).ok_or_else(|| Error::UnknownRegion(options.region.clone()))?;
+        let region = options.map.region(&options.region).ok_or_else(|| Error::UnknownRegion(options.region.clone()))?;
         let listen = async |address: &String| {
             let bound = options.net.listen(address.clone()).await;
             bound.map_err(|source| Error::Listen { address: address.clone(), source })
@@ -227,11 +226,8 @@ async fn report_health(
     loop {
         let ready = replicas.ready() && !stop.is_cancelled();
         if before != Some(ready) {
-            let status = if ready {
-                tonic_health::ServingStatus::Serving
-            } else {
-                tonic_health::ServingStatus::NotServing
-            };
+            let status =
+                if ready { tonic_health::ServingStatus::Serving } else { tonic_health::ServingStatus::NotServing };
             reporter.set_service_status("", status).await;
             before = Some(ready);
         }

@@ -95,10 +95,7 @@ impl Drop for HoldStream {
 impl futures::Stream for HoldStream {
     type Item = Result<pb::Reached, Status>;
 
-    fn poll_next(
-        mut self: Pin<&mut Self>,
-        cx: &mut std::task::Context<'_>,
-    ) -> std::task::Poll<Option<Self::Item>> {
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut std::task::Context<'_>) -> std::task::Poll<Option<Self::Item>> {
         self.events.poll_recv(cx)
     }
 }

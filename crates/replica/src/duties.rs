@@ -11,7 +11,7 @@ use kindred_core::command::{Command, Decision, Effect, Envelope, OutboxItem, Out
 use kindred_core::id::{RequestId, ShardId, TicketId};
 use kindred_core::limits::{ACK_EFFECTS_MAX, EXPIRE_TICKETS_MAX, TICK_INTERVAL_MS, TIMERS_SEEN_MAX};
 use kindred_core::model::{Ticket, TicketState};
-use kindred_core::state::{Key, ReadError, Record, Timer, View as _, due};
+use kindred_core::state::{Key, ReadError, Record, Timer, View, due};
 use kindred_wire::shards::Shards;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, timeout};
@@ -22,6 +22,8 @@ use crate::replica::Replica;
 const EFFECTS_SEEN_MAX: usize = 1_024;
 /// One effect, or one step of a saga, may take this long.
 const PERFORM_WITHIN: Duration = Duration::from_secs(3);
+/// Effects that come within this time are performed together.
+const GATHER: Duration = Duration::from_millis(8);
 /// A shard that took no effect is left alone for this long.
 const DEAF_FOR: Duration = Duration::from_millis(500);
 /// Sagas driven at once for one shard.
@@ -141,16 +143,23 @@ async fn perform_effects(replica: Arc<Replica>, shards: Arc<dyn Shards>) {
     let mut retry = tokio::time::interval(DEAF_FOR);
     retry.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut deaf = BTreeMap::new();
+    let mut first = 0;
     loop {
         tokio::select! {
             biased;
-            changed = news.changed() => if changed.is_err() { return },
+            changed = news.changed() => {
+                if changed.is_err() {
+                    return;
+                }
+                // Nobody waits for an effect as for an answer; together they cost one entry here and one there.
+                tokio::time::sleep(GATHER).await;
+            }
             _ = retry.tick() => {}
         }
         while replica.leads() {
             let now = Instant::now();
             deaf.retain(|_, until| *until > now);
-            if perform_some(&replica, &shards, &mut deaf).await == 0 {
+            if perform_some(&replica, &shards, &mut deaf, &mut first).await == 0 {
                 break;
             }
         }
@@ -162,8 +171,9 @@ async fn perform_some(
     replica: &Replica,
     shards: &Arc<dyn Shards>,
     deaf: &mut BTreeMap<ShardId, Instant>,
+    first: &mut u64,
 ) -> usize {
-    let Ok(items) = replica.state.read(|view, _| view.outbox(0, EFFECTS_SEEN_MAX)) else {
+    let Ok(items) = replica.state.read(|view, _| outbox(view, first)) else {
         replica.state.report_damage();
         return 0;
     };
@@ -192,6 +202,18 @@ async fn perform_some(
         return 0;
     }
     count
+}
+
+/// What waits in the outbox. `first` follows its lowest number, which never falls, so that no look passes over the graves
+/// of all effects that ever were.
+fn outbox(view: &dyn View, first: &mut u64) -> Result<Vec<OutboxItem>, ReadError> {
+    let next = match view.get(&Key::Shard)? {
+        Some(Record::Shard(shard)) => shard.next_effect,
+        _ => 0,
+    };
+    let items = view.outbox(*first, EFFECTS_SEEN_MAX)?;
+    *first = items.first().map_or(next, |item| item.id);
+    Ok(items)
 }
 
 fn addressed(shards: &dyn Shards, item: &OutboxItem) -> Option<(ShardId, Command)> {

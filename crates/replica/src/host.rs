@@ -369,7 +369,13 @@ impl Replicas {
     }
 
     /// One forward to the leader that we know of; no second one.
-    async fn forward(&self, shard: ShardId, leader: Option<String>, kind: Kind, payload: Bytes) -> Result<Bytes, ShardError> {
+    async fn forward(
+        &self,
+        shard: ShardId,
+        leader: Option<String>,
+        kind: Kind,
+        payload: Bytes,
+    ) -> Result<Bytes, ShardError> {
         let unavailable = ShardError::Unavailable { retry_after_ms: NO_LEADER_RETRY_MS };
         let link = leader.and_then(|name| self.links.get(&name).cloned()).ok_or(unavailable)?;
         let within = if kind == Kind::Submit { FORWARD_SUBMIT_WITHIN } else { FORWARD_QUERY_WITHIN };

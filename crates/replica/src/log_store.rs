@@ -135,8 +135,12 @@ impl LogStore {
             let stop = to.min(cached_from);
             // In pieces, so that a long range does not build a second copy of itself.
             while next < stop && bytes < bytes_max {
-                let pairs =
-                    self.0.engine.scan(Column::Log, &keys::log(self.0.shard, next), &keys::log(self.0.shard, stop), 64)?;
+                let pairs = self.0.engine.scan(
+                    Column::Log,
+                    &keys::log(self.0.shard, next),
+                    &keys::log(self.0.shard, stop),
+                    64,
+                )?;
                 for (_, record) in &pairs {
                     let entry = decode_entry(record)?;
                     next = entry.log_id.index + 1;

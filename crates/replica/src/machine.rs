@@ -60,9 +60,8 @@ impl Machine {
     /// A broken invariant stops this replica and leaves the process and its other replicas alone.
     fn decide(&self, data: &bytes::Bytes, log_index: u64) -> Result<Applied, Error> {
         let entry = decode_entry(data)?;
-        let applied = self.0.read(|view, _| {
-            catch_unwind(AssertUnwindSafe(|| apply(view, &entry, log_index, self.0.region)))
-        });
+        let applied =
+            self.0.read(|view, _| catch_unwind(AssertUnwindSafe(|| apply(view, &entry, log_index, self.0.region))));
         match applied {
             Ok(applied) => applied.map_err(|ReadError(what)| Error::Record(what)),
             Err(_) => {

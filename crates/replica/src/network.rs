@@ -93,7 +93,12 @@ impl Target {
         link.send(Frame::request(self.shard, self.replica, self.append, request.encode())).await
     }
 
-    async fn ballot(&self, kind: Kind, request: VoteRequest<Types>, option: RPCOption) -> Result<VoteResponse<Types>, Rpc> {
+    async fn ballot(
+        &self,
+        kind: Kind,
+        request: VoteRequest<Types>,
+        option: RPCOption,
+    ) -> Result<VoteResponse<Types>, Rpc> {
         let bytes = self.call(kind, request.encode(), option.hard_ttl()).await.map_err(|e| rpc(&e))?;
         VoteResponse::decode(bytes).map_err(malformed)
     }

@@ -10,7 +10,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytes::Bytes;
 use futures::{Stream, StreamExt as _};
 use kindred_core::id::ShardId;
-use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse, StreamAppendError, TransferLeaderRequest, VoteRequest};
+use openraft::raft::{
+    AppendEntriesRequest, AppendEntriesResponse, StreamAppendError, TransferLeaderRequest, VoteRequest,
+};
 use tokio::sync::{Semaphore, mpsc};
 use tonic::{Request, Response, Status, Streaming};
 
@@ -91,9 +93,7 @@ impl Exchange {
     async fn greet(&self, frame: &Frame) -> bool {
         let hello = Hello::decode(frame.payload.clone());
         let welcome = frame.kind() == Kind::Hello
-            && hello.is_ok_and(|hello| {
-                self.replicas.identity().compatible(&hello) && self.replicas.knows(&hello.name)
-            });
+            && hello.is_ok_and(|hello| self.replicas.identity().compatible(&hello) && self.replicas.knows(&hello.name));
         let answer = if welcome { Ok(self.replicas.identity().hello().encode()) } else { Err(Failure::Refused.into()) };
         self.answers.send(frame.answer(answer)).await.is_ok() && welcome
     }

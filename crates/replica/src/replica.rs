@@ -13,8 +13,8 @@ use kindred_core::limits::{PROPOSALS_QUEUED_MAX, PROPOSE_WITHIN_MS_MAX};
 use kindred_core::query::answer;
 use kindred_wire::shards::{Observed, ShardError};
 use openraft::async_runtime::WatchReceiver as _;
-use openraft::{Instant as _, ReadPolicy};
 use openraft::errors::{ClientWriteError, RaftError};
+use openraft::{Instant as _, ReadPolicy};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout};
 

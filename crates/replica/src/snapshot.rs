@@ -12,8 +12,8 @@ use kindred_core::id::ShardId;
 use kindred_store::codec;
 use kindred_store::engine::{Column, Read};
 use kindred_store::keys;
-use openraft::async_runtime::WatchReceiver as _;
 use openraft::AsyncRuntime as _;
+use openraft::async_runtime::WatchReceiver as _;
 use openraft::errors::{NetworkError, StreamingError};
 use rand::Rng as _;
 use tokio::time::sleep;
@@ -191,8 +191,7 @@ pub async fn send_snapshot(
     loop {
         let read = snapshot.snapshot.chunk(&mut cursor);
         let pairs = read.map_err(|error| StreamingError::Network(NetworkError::new(&error)))?.unwrap_or_default();
-        let chunk =
-            Chunk { vote, meta: snapshot.meta.clone(), snapshot: id, sequence, last: cursor.done, pairs };
+        let chunk = Chunk { vote, meta: snapshot.meta.clone(), snapshot: id, sequence, last: cursor.done, pairs };
         let payload = codec::seal(codec::Kind::Chunk, &chunk.encode());
         match send_chunk(&link, to, payload).await? {
             Answer::Vote(vote) => return Ok(vote),
@@ -206,7 +205,11 @@ pub async fn send_snapshot(
     }
 }
 
-async fn send_chunk(link: &Arc<Link>, (shard, replica): (u32, u64), payload: Bytes) -> Result<Answer, StreamingError<Types>> {
+async fn send_chunk(
+    link: &Arc<Link>,
+    (shard, replica): (u32, u64),
+    payload: Bytes,
+) -> Result<Answer, StreamingError<Types>> {
     let mut tries = 0;
     loop {
         let frame = Frame::request(shard, replica, Kind::Snapshot, payload.clone());

@@ -211,19 +211,11 @@ impl State {
         let (first, _) = keys::state_range(self.shard, 0);
         let (staged, _) = keys::state_range(self.shard, generation);
         let record = Applied { generation, applied, membership: membership.clone() };
-        vec![
-            put_meta(self.shard, MetaKey::Applied, &record),
-            Write::DeleteRange(Column::State, first, staged),
-        ]
+        vec![put_meta(self.shard, MetaKey::Applied, &record), Write::DeleteRange(Column::State, first, staged)]
     }
 
     /// Makes a staged generation the live one while `commit` writes [`Self::switch_batch`].
-    pub fn switched(
-        &self,
-        generation: u32,
-        applied: Option<LogId>,
-        membership: StoredMembership,
-    ) -> Result<(), Error> {
+    pub fn switched(&self, generation: u32, applied: Option<LogId>, membership: StoredMembership) -> Result<(), Error> {
         let time_ms = shard_time(self.engine.as_ref(), self.shard, generation)?;
         let batch = self.switch_batch(generation, applied, &membership);
         let mut live = self.live.write().unwrap_or_else(PoisonError::into_inner);

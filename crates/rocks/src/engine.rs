@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use kindred_store::engine::{Batch, Column, Durability, Engine, Error, Pair, Read, Write};
-use rocksdb::{DB, WriteBatch, WriteOptions};
+use rocksdb::{DB, WriteBatch};
 
 use crate::{error, options, read, snapshot, wal};
 
@@ -87,9 +87,13 @@ impl Engine for RocksEngine {
                 Write::DeleteRange(..) => {}
             }
         }
-        let mut how = WriteOptions::default();
-        how.set_sync(durability == Durability::Synced);
-        self.db.write_opt(writes, &how).map_err(|failed| error::writing(&failed, durability))
+        self.db.write(writes).map_err(error::reading)?;
+        match durability {
+            Durability::Buffered => Ok(()),
+            // Not `WriteOptions::sync`: that holds the write queue while the disk works, and every state commit of the
+            // node would wait behind the log's fdatasync.
+            Durability::Synced => self.db.flush_wal(true).map_err(|failed| Error::SyncFailed(failed.to_string())),
+        }
     }
 
     fn snapshot(&self) -> Result<Box<dyn Read>, Error> {

@@ -1,6 +1,6 @@
 //! What an error of RocksDB means to a node.
 
-use kindred_store::engine::{Durability, Error};
+use kindred_store::engine::Error;
 use rocksdb::ErrorKind;
 
 /// Of `open`.
@@ -8,24 +8,12 @@ pub(crate) fn opening(error: rocksdb::Error) -> Error {
     reading(error)
 }
 
-/// Of a read, a flush or an open.
+/// Of a read, a write, a flush or an open. (A failed sync is always [`Error::SyncFailed`]: nobody knows what is on disk.)
 pub(crate) fn reading(error: rocksdb::Error) -> Error {
     match error.kind() {
         ErrorKind::Corruption => Error::Corrupt(error.into_string()),
         _ if no_space(error.as_ref()) => Error::Full,
         _ => Error::Io(error.into_string()),
-    }
-}
-
-/// Of a commit. When a synced write fails for any reason but lack of space, nobody knows what is on disk; RocksDB
-/// itself then refuses all further writes.
-pub(crate) fn writing(error: &rocksdb::Error, durability: Durability) -> Error {
-    let text = error.to_string();
-    match (error.kind(), durability) {
-        _ if no_space(&text) => Error::Full,
-        (ErrorKind::Corruption, _) => Error::Corrupt(text),
-        (_, Durability::Synced) => Error::SyncFailed(text),
-        (_, Durability::Buffered) => Error::Io(text),
     }
 }
 

@@ -53,10 +53,7 @@ fn of(column: Column, cache: &Cache) -> Options {
     options.set_block_based_table_factory(&blocks);
     options.set_compression_type(DBCompressionType::Lz4);
     options.set_max_write_buffer_number(4);
-    options.set_write_buffer_size(match column {
-        // The log is written once and mostly deleted before it is ever read from a file.
-        Column::Log | Column::State => 32 * MIB,
-        Column::Meta => MIB,
-    });
+    // The same for all: with atomic flushes the first column that is full flushes the others too.
+    options.set_write_buffer_size(32 * MIB);
     options
 }

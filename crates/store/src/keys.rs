@@ -88,13 +88,7 @@ pub enum MetaKey {
 
 impl MetaKey {
     /// All of them.
-    pub const ALL: [Self; 5] = [
-        Self::Replica,
-        Self::Vote,
-        Self::Purged,
-        Self::Committed,
-        Self::Applied,
-            ];
+    pub const ALL: [Self; 5] = [Self::Replica, Self::Vote, Self::Purged, Self::Committed, Self::Applied];
 
     /// The kind that its value is sealed as.
     pub fn kind(self) -> Kind {

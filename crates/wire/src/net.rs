@@ -38,7 +38,11 @@ impl AsyncWrite for Stream {
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.0).poll_shutdown(cx)
     }
-    fn poll_write_vectored(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bufs: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.0).poll_write_vectored(cx, bufs)
     }
     fn is_write_vectored(&self) -> bool {
@@ -105,7 +109,10 @@ impl Listener for TcpAccept {
 }
 
 /// A tonic channel to `address` through `net`; connects lazily and reconnects by itself.
-pub fn channel(net: std::sync::Arc<dyn Net>, address: &str) -> Result<tonic::transport::Channel, tonic::transport::Error> {
+pub fn channel(
+    net: std::sync::Arc<dyn Net>,
+    address: &str,
+) -> Result<tonic::transport::Channel, tonic::transport::Error> {
     let address = address.to_owned();
     let endpoint = tonic::transport::Endpoint::from_shared(format!("http://{address}"))?
         .initial_stream_window_size(4 << 20)

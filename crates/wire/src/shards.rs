@@ -67,7 +67,12 @@ pub trait Shards: Send + Sync + 'static {
     /// Verifies at the leader, proposes, and waits for the decision. Forwards once at most.
     fn submit(&self, shard: ShardId, submission: Submission) -> BoxFuture<'_, Result<Committed, ShardError>>;
     /// Reads.
-    fn query(&self, shard: ShardId, query: Query, consistency: Consistency) -> BoxFuture<'_, Result<Observed, ShardError>>;
+    fn query(
+        &self,
+        shard: ShardId,
+        query: Query,
+        consistency: Consistency,
+    ) -> BoxFuture<'_, Result<Observed, ShardError>>;
     /// Completes when the aggregate may have changed since this call was made, or after `timeout_ms`. A hint: look again
     /// after it either way. Subscribe (call) before reading to miss nothing.
     fn changed(&self, shard: ShardId, aggregate: Aggregate, timeout_ms: u64) -> BoxFuture<'static, ()>;
@@ -76,7 +81,12 @@ pub trait Shards: Send + Sync + 'static {
 /// Named points of the saga at which a test may hold it (shared/protocol.md). The default does nothing.
 pub trait Points: Send + Sync + 'static {
     /// Completes at once unless a test has armed `point` for `account`.
-    fn reach(&self, point: &'static str, account: &kindred_core::id::AccountId, log_index: u64) -> BoxFuture<'static, ()>;
+    fn reach(
+        &self,
+        point: &'static str,
+        account: &kindred_core::id::AccountId,
+        log_index: u64,
+    ) -> BoxFuture<'static, ()>;
 }
 
 /// No point is ever armed.

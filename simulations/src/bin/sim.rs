@@ -23,7 +23,10 @@ enum Command {
         #[arg(long, default_value_t = 1)]
         seed: u64,
         /// Which events to print.
-        #[arg(long, default_value = "off,kindred_node=debug,kindred_replica=debug,kindred_frontend=debug,kindred_simulations=trace")]
+        #[arg(
+            long,
+            default_value = "off,kindred_node=debug,kindred_replica=debug,kindred_frontend=debug,kindred_simulations=trace"
+        )]
         trace: String,
     },
 }

@@ -86,32 +86,53 @@ impl Tx<'_> {
         let Command::Link { ticket, approval, .. } = &envelope.command else {
             return Ok(Err(Rejection::InvalidRequest("command")));
         };
-        if let Some(Record::Outcome(outcome)) = self.get(&Key::Outcome(approval.account.clone(), *ticket))? {
+        if let Some(outcome) = self.decided(&approval.account, ticket)? {
             return Ok(Ok(Outcome::Decided(outcome)));
         }
+        let outcome = self.link_undecided(envelope, ticket, approval)?;
+        self.emit(Effect::Settle { ticket: *ticket, outcome: outcome.clone() });
+        Ok(Ok(Outcome::Decided(outcome)))
+    }
+
+    /// Links a ticket that is not decided yet, and records what became of it. Who calls sees to it that it is settled.
+    pub(super) fn link_undecided(
+        &mut self,
+        envelope: &Envelope,
+        ticket: &TicketId,
+        approval: &Approval,
+    ) -> Result<TicketOutcome, ReadError> {
         let outcome = match self.try_link(envelope, approval)? {
             Ok(receipt) => TicketOutcome::Linked(receipt),
             Err(reason) => TicketOutcome::Refused(reason),
         };
-        self.record_outcome(&approval.account, ticket, outcome)
+        self.record_outcome(&approval.account, ticket, &outcome);
+        Ok(outcome)
     }
 
     pub(super) fn decide(&mut self, account: &AccountId, ticket: &TicketId, decision: Decision) -> Step {
-        if let Some(Record::Outcome(outcome)) = self.get(&Key::Outcome(account.clone(), *ticket))? {
+        if let Some(outcome) = self.decided(account, ticket)? {
             return Ok(Ok(Outcome::Decided(outcome)));
         }
         let outcome = match decision {
             Decision::Cancelled => TicketOutcome::Cancelled,
             Decision::Expired => TicketOutcome::Expired,
         };
-        self.record_outcome(account, ticket, outcome)
-    }
-
-    fn record_outcome(&mut self, account: &AccountId, ticket: &TicketId, outcome: TicketOutcome) -> Step {
-        self.put(Key::Outcome(account.clone(), *ticket), Record::Outcome(outcome.clone()));
-        self.set_timer(self.now() + limits::OUTCOME_TTL_MS, Timer::OutcomeRemoval(account.clone(), *ticket));
+        self.record_outcome(account, ticket, &outcome);
         self.emit(Effect::Settle { ticket: *ticket, outcome: outcome.clone() });
         Ok(Ok(Outcome::Decided(outcome)))
+    }
+
+    /// What became of the ticket at this account.
+    pub(super) fn decided(&self, account: &AccountId, ticket: &TicketId) -> Result<Option<TicketOutcome>, ReadError> {
+        Ok(match self.get(&Key::Outcome(account.clone(), *ticket))? {
+            Some(Record::Outcome(outcome)) => Some(outcome),
+            _ => None,
+        })
+    }
+
+    fn record_outcome(&mut self, account: &AccountId, ticket: &TicketId, outcome: &TicketOutcome) {
+        self.put(Key::Outcome(account.clone(), *ticket), Record::Outcome(outcome.clone()));
+        self.set_timer(self.now() + limits::OUTCOME_TTL_MS, Timer::OutcomeRemoval(account.clone(), *ticket));
     }
 
     fn try_link(&mut self, envelope: &Envelope, approval: &Approval) -> Result<Result<Receipt, Rejection>, ReadError> {

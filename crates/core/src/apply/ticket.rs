@@ -136,7 +136,28 @@ impl Tx<'_> {
             approved_at_ms: self.now(),
             approved_by: envelope.request,
         };
-        self.advance(ticket, approved)
+        match self.advance(ticket, approved)? {
+            Ok(Outcome::Ticket(ticket)) => self.finish_at_home(*ticket),
+            other => Ok(other),
+        }
+    }
+
+    /// A ticket that was opened where its account lives, in the same shard, is decided and settled in the entry that
+    /// approves it: there is no other shard to ask, so nothing can come in between.
+    fn finish_at_home(&mut self, ticket: Ticket) -> Step {
+        let (TicketState::Approved { scan, approval, .. }, Some(link)) = (&ticket.state, super::link_of(&ticket))
+        else {
+            return Ok(Ok(Outcome::Ticket(Box::new(ticket))));
+        };
+        let here = ticket.id.region() == self.region && scan.home == self.region;
+        if !here || self.get(&Key::Account(scan.account.clone()))?.is_none() {
+            return Ok(Ok(Outcome::Ticket(Box::new(ticket))));
+        }
+        let outcome = match self.decided(&scan.account, &ticket.id)? {
+            Some(outcome) => outcome,
+            None => self.link_undecided(&link, &ticket.id, approval)?,
+        };
+        self.settle(&ticket.id, &outcome)
     }
 
     pub(super) fn deny(&mut self, envelope: &Envelope, id: &TicketId) -> Step {

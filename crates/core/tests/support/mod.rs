@@ -17,6 +17,8 @@ use kindred_core::model::{
 use kindred_core::state::{Key, Record, Shard as Clock, View as _};
 
 pub const REGION: RegionIndex = RegionIndex(0);
+/// Tickets are opened elsewhere, so that their saga has all its steps; see `at_home` for the others.
+pub const ABROAD: RegionIndex = RegionIndex(1);
 pub const HOUR_MS: u64 = 3_600_000;
 pub const ENVELOPE: &[u8] = b"sealed for the companion";
 
@@ -180,7 +182,7 @@ pub fn nobody(n: u8) -> SessionId {
 
 /// The ticket that the device with `key(n)` opens under that request id.
 pub fn ticket_id(n: u8, opened_by: u64) -> TicketId {
-    TicketId::compose(REGION, Slot::of(key(n).as_bytes()), &key(n), &request(opened_by))
+    TicketId::compose(ABROAD, Slot::of(key(n).as_bytes()), &key(n), &request(opened_by))
 }
 
 pub fn envelope(request: RequestId, proven: Proven, command: Command) -> Envelope {

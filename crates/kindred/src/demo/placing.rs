@@ -2,19 +2,18 @@
 
 use std::time::Duration;
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, bail};
 use kindred_core::id::{RegionIndex, ShardId};
+use tokio::time::Instant;
 
 use super::kills::{Point, SOON};
 use super::people::Phone;
 use super::steps::Stage;
 
-/// Somebody else takes over from a frozen leader within this time.
-const TAKEN_OVER_WITHIN: Duration = Duration::from_secs(10);
-/// Elections that are tried to get two leaders apart; nearly always one is enough.
-const ELECTIONS_MAX: usize = 10;
-/// Between two looks at who leads; shorter than shards usually lie apart in their election timeouts.
-const PAUSE: Duration = Duration::from_millis(4);
+/// Leaders go home within this time once their nodes are up.
+const AT_HOME_WITHIN: Duration = Duration::from_secs(15);
+/// Between two looks at who leads.
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// Where the account lives and where its companion opens the ticket, by index of the region.
 pub(super) struct Place {
@@ -35,23 +34,31 @@ pub(super) struct Stand {
 }
 
 impl Stage<'_> {
-    /// Two regions, led by different nodes if possible, so that only one side of the saga dies. Where one side is frozen
-    /// while the other dies, that is a must.
-    pub(super) async fn place(&mut self, point: Point) -> anyhow::Result<Place> {
-        for _ in 0..ELECTIONS_MAX {
+    /// Two regions whose shards are led by different nodes, so that one side of the saga dies and the other lives. Each
+    /// point takes another victim.
+    pub(super) async fn place(&self, point: Point) -> anyhow::Result<Place> {
+        self.tour.wait("each region's shard to be led at home");
+        let deadline = Instant::now() + AT_HOME_WITHIN;
+        let count = self.lab.map.regions.len();
+        let (first, second) = (point as usize % count, (point as usize + 1) % count);
+        let place = match point {
+            Point::Linked => Place { home: first, opened_in: second },
+            Point::Approved | Point::Settled => Place { home: second, opened_in: first },
+        };
+        loop {
             let leaders = self.leaders().await?;
-            let count = leaders.len();
-            let turn = point as usize;
-            let pairs = (0..count).flat_map(|a| (1..count).map(move |b| ((a + turn) % count, (a + b + turn) % count)));
-            let pairs: Vec<_> = pairs.collect();
-            let apart = pairs.iter().find(|(home, opened_in)| leaders[*home] != leaders[*opened_in]);
-            let any = pairs.first().filter(|_| point != Point::Linked);
-            if let Some((home, opened_in)) = apart.or(any) {
-                return Ok(Place { home: *home, opened_in: *opened_in });
+            if leaders.iter().enumerate().all(|(region, leader)| region == *leader) {
+                return Ok(place);
             }
-            self.unseat(*leaders.first().context("the demo needs regions")?).await?;
+            if Instant::now() >= deadline {
+                // It also works elsewhere, as long as no node is on both sides.
+                if leaders[place.home] != leaders[place.opened_in] {
+                    return Ok(place);
+                }
+                bail!("waited {} s for leaders to go to their home regions", AT_HOME_WITHIN.as_secs());
+            }
+            tokio::time::sleep(PAUSE).await;
         }
-        bail!("one node led all regions, and still after {ELECTIONS_MAX} elections")
     }
 
     /// The leader of each region's shard.
@@ -62,29 +69,6 @@ impl Stage<'_> {
             leaders.push(self.doors.leader(shard, SOON).await?);
         }
         Ok(leaders)
-    }
-
-    /// Freezes the node that leads everything until the first of its shards has another leader; it keeps the rest.
-    async fn unseat(&mut self, node: usize) -> anyhow::Result<()> {
-        let name = self.cluster.nodes[node].name.clone();
-        self.tour.say(&format!("{name} leads all regions: it is frozen until it has lost the first of them"));
-        let regions: Vec<_> = self.lab.map.regions.iter().flat_map(|region| &region.shards).collect();
-        let others: Vec<_> = (0..self.lab.node_count()).filter(|other| *other != node).collect();
-        self.cluster.nodes[node].freeze();
-        let lost = tokio::time::timeout(TAKEN_OVER_WITHIN, async {
-            loop {
-                for other in &others {
-                    if self.doors.led_by(*other).await.iter().any(|shard| regions.contains(&shard)) {
-                        return;
-                    }
-                }
-                tokio::time::sleep(PAUSE).await;
-            }
-        });
-        let lost = lost.await;
-        self.cluster.nodes[node].thaw();
-        ensure!(lost.is_ok(), "waited {} s for others to take over from {name}", TAKEN_OVER_WITHIN.as_secs());
-        Ok(())
     }
 
     /// Who leads what just now.
@@ -115,13 +99,13 @@ impl Stage<'_> {
                 phone_held_at: None,
                 freeze: Some(ticket_leader).filter(|leader| *leader != account_leader),
             },
-            Point::Settled => {
-                // Whoever leads the account's shard settles the ticket, and must be free to do so.
-                let is_free = ticket_leader != account_leader;
-                let phone_at = if is_free { ticket_leader } else { (ticket_leader + 1) % self.lab.node_count() };
-                let phone_held_at = Some(phone_at);
-                Stand { shard: ticket_shard, victim: ticket_leader, phone_at, phone_held_at, freeze: None }
-            }
+            Point::Settled => Stand {
+                shard: ticket_shard,
+                victim: ticket_leader,
+                phone_at: ticket_leader,
+                phone_held_at: Some(ticket_leader),
+                freeze: None,
+            },
         })
     }
 }

@@ -88,12 +88,10 @@ impl Stage<'_> {
         let tablet = tablet.context("alice has no tablet")?;
         lab.unlink(alice, &tablet).await?;
         match lab.why(&tablet, 1).await?.answer {
-            Some(Why::Ended(tombstone)) => self.tour.say(&format!(
-                "{} · command {} · log index {}",
-                crate::records::why(&tombstone),
-                hex(&tombstone.command),
-                tombstone.log_index
-            )),
+            Some(Why::Ended(tombstone)) => {
+                self.tour.say(&crate::records::why(&tombstone));
+                self.tour.say(&format!("command {}, log index {}", hex(&tombstone.command), tombstone.log_index));
+            }
             Some(Why::Active(_)) | None => bail!("alice's tablet was unlinked, and nobody can say why"),
         }
         self.validate_all("alice", None).await?;

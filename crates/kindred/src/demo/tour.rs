@@ -104,7 +104,7 @@ impl Tour {
     /// What is waited for just now.
     pub(super) fn wait(&self, what: &str) {
         if let Look::Guided(bar) = &self.look {
-            bar.set_message(what.to_owned());
+            bar.set_message(format!("waiting for {what}"));
         }
     }
 
