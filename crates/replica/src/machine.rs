@@ -80,9 +80,9 @@ impl Machine {
     }
 
     fn frozen(&self) -> Result<Snapshot, Error> {
-        let (read, applied, membership, generation) = self.0.freeze()?;
-        let meta = SnapshotMeta { last_log_id: applied, last_membership: membership };
-        Ok(Snapshot { meta, snapshot: SnapshotData::frozen(read, self.0.shard, generation) })
+        let frozen = self.0.freeze()?;
+        let meta = SnapshotMeta { last_log_id: frozen.applied, last_membership: frozen.membership };
+        Ok(Snapshot { meta, snapshot: SnapshotData::frozen(frozen.read, self.0.shard, frozen.generation) })
     }
 }
 

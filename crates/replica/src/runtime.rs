@@ -14,7 +14,13 @@ use rand::rngs::SmallRng;
 use rand::{Rng as _, SeedableRng as _, TryRng};
 
 thread_local! {
-    static RNG: RefCell<SmallRng> = RefCell::new(rand::make_rng());
+    static RNG: RefCell<SmallRng> = RefCell::new(jitter());
+}
+
+/// For what simulations seed: only election timeouts and snapshot numbers are drawn here, never ids or secrets.
+#[expect(clippy::disallowed_methods, reason = "openraft asks its runtime for chance, not Env; see `seed`")]
+fn jitter() -> SmallRng {
+    rand::make_rng()
 }
 
 /// Makes every random choice of this thread's replicas follow from `seed`.

@@ -182,10 +182,11 @@ impl State {
         Ok(())
     }
 
-    /// A frozen copy of the state, what was applied in it, and its generation.
-    pub fn freeze(&self) -> Result<(Box<dyn Read>, Option<LogId>, StoredMembership, u32), Error> {
+    /// The state as it is, whatever is applied later.
+    pub fn freeze(&self) -> Result<Frozen, Error> {
         let live = self.live();
-        Ok((self.engine.snapshot()?, live.applied, live.membership.clone(), live.generation))
+        let (applied, membership, generation) = (live.applied, live.membership.clone(), live.generation);
+        Ok(Frozen { read: self.engine.snapshot()?, applied, membership, generation })
     }
 
     /// A fresh generation to stage a snapshot in.
@@ -227,6 +228,18 @@ impl State {
         self.effects.send_modify(|n| *n += 1);
         Ok(())
     }
+}
+
+/// A state that nothing changes any more.
+pub struct Frozen {
+    /// Reads it.
+    pub read: Box<dyn Read>,
+    /// Last applied.
+    pub applied: Option<LogId>,
+    /// Membership as applied.
+    pub membership: StoredMembership,
+    /// The generation of its keys.
+    pub generation: u32,
 }
 
 /// What one entry changed.

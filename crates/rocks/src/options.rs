@@ -50,6 +50,11 @@ fn of(column: Column, cache: &Cache) -> Options {
         blocks.set_bloom_filter(10.0, false);
     }
     let mut options = Options::default();
+    if column == Column::State {
+        // The same for what is still in memory.
+        options.set_memtable_whole_key_filtering(true);
+        options.set_memtable_prefix_bloom_ratio(0.05);
+    }
     options.set_block_based_table_factory(&blocks);
     options.set_compression_type(DBCompressionType::Lz4);
     options.set_max_write_buffer_number(4);

@@ -23,7 +23,7 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use self::load::{Load, closed_loop, name_of};
-use self::prepare::{Live, Ready, Workshop};
+use self::prepare::{Live, Opened, Ready, Workshop};
 use crate::cluster::{Cluster, Options};
 use crate::output::{self, Exit, Output, exit, table};
 use crate::points::Doors;
@@ -34,8 +34,8 @@ pub struct Args {
     /// Calls in flight.
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=4096))]
     in_flight: u32,
-    /// Links to make.
-    #[arg(long, default_value_t = 12_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    /// Links to make of each kind: with tickets opened in the account's home region, and elsewhere.
+    #[arg(long, default_value_t = 9_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     links: u32,
     /// Links that are prepared and then measured in one go.
     #[arg(long, default_value_t = 3_000, value_parser = clap::value_parser!(u32).range(1..=20_000))]
@@ -46,6 +46,9 @@ pub struct Args {
     /// Connections to each node.
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=64))]
     connections: u32,
+    /// Regions that are home to accounts; with 1 and one shard per region all links meet in one Raft group.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=3))]
+    homes: u32,
     /// Shards per region.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
     shards: u32,
@@ -82,7 +85,7 @@ async fn bench(args: &Args) -> anyhow::Result<()> {
     let mut cluster = Cluster::start(options, &env).await?;
     let doors = Doors::new(cluster.nodes.iter().map(|n| (n.name.as_str(), n.gateway.as_str())))?;
     let gateways = cluster.gateways();
-    let workshop = Workshop::new(&env, connect(&gateways, Patience::default())?).await?;
+    let workshop = Workshop::new(&env, connect(&gateways, Patience::default())?, args.homes as usize).await?;
     // In a measurement a failure is a figure, so nothing is tried twice.
     let patience = Patience { attempts: 1, attempt: Duration::from_secs(20), ..Patience::default() };
     let connections =
@@ -90,8 +93,12 @@ async fn bench(args: &Args) -> anyhow::Result<()> {
 
     let before = doors.level(LEVEL_WITHIN).await?;
     let mut measured = Measured::new();
-    let (links, live) = link(args, &workshop, &connections).await?;
-    measured.push(("link", links));
+    let mut live = Vec::new();
+    for (name, opened) in [("link at home", Opened::AtHome), ("link across regions", Opened::Elsewhere)] {
+        let (load, linked) = link(args, &workshop, &connections, opened).await?;
+        measured.push((name, load));
+        live.extend(linked);
+    }
     for (name, level) in
         [("validate linearizable", session::Level::Linearizable), ("validate local", session::Level::Local)]
     {
@@ -106,6 +113,7 @@ async fn bench(args: &Args) -> anyhow::Result<()> {
             "nodes": gateways.len(),
             "connections_per_node": args.connections,
             "shards_per_region": args.shards,
+            "homes": args.homes,
             "operations": measured.iter().map(|(name, load)| in_json(name, load)).collect::<Vec<_>>(),
             "entries_applied_by_every_replica": entries,
         }))?,
@@ -128,14 +136,19 @@ fn connect(gateways: &[String], patience: Patience) -> anyhow::Result<Vec<Client
 
 /// Links in rounds; only the time between the first approval of a round and its last receipt counts. Phones are connected
 /// to the node of their account's home region.
-async fn link(args: &Args, workshop: &Workshop<'_>, connections: &[Vec<Client>]) -> anyhow::Result<(Load, Vec<Live>)> {
+async fn link(
+    args: &Args,
+    workshop: &Workshop<'_>,
+    connections: &[Vec<Client>],
+    opened: Opened,
+) -> anyhow::Result<(Load, Vec<Live>)> {
     let mut total = Load::new()?;
     let live = RefCell::new(Vec::new());
     let mut left = args.links as usize;
     while left > 0 {
         let count = left.min(args.round as usize);
         let bar = progress(count, "tickets opened and scanned");
-        let (ready, owners) = workshop.prepare(count, COMPANION_LIMIT_DEFAULT as usize, &bar).await?;
+        let (ready, owners) = workshop.prepare(opened, count, COMPANION_LIMIT_DEFAULT as usize, &bar).await?;
         bar.finish_and_clear();
         live.borrow_mut().extend(owners);
 
@@ -225,7 +238,7 @@ fn print_table(args: &Args, measured: &Measured, entries: &u64) {
     }
     println!("{shown}");
     println!(
-        "{} in flight over {} connections; link: ApproveTicket to receipt",
+        "{} in flight over {} connections; link: ApproveTicket to receipt, by tickets opened there",
         args.in_flight,
         args.connections as usize * crate::cluster::REGIONS.len()
     );

@@ -16,6 +16,15 @@ use crate::connect::failed;
 /// Accounts that are prepared at the same time.
 const AT_ONCE: usize = 32;
 
+/// Where tickets are opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Opened {
+    /// In the account's home region: approval and link meet in one shard.
+    AtHome,
+    /// In the other regions in turn: the saga spans two shards.
+    Elsewhere,
+}
+
 /// A signed approval, ready to be sent.
 pub(super) struct Ready {
     /// Index of the account's home region: phones are connected there.
@@ -38,27 +47,32 @@ pub(super) struct Workshop<'a> {
     clients: Vec<Client>,
     cluster: ClusterId,
     regions: Vec<String>,
+    /// Regions that are home to accounts, from the first on.
+    homes: usize,
     made: Cell<usize>,
 }
 
 impl<'a> Workshop<'a> {
     /// `clients`: one for each node, as patient as work needs that must succeed.
-    pub(super) async fn new(env: &'a Env, clients: Vec<Client>) -> anyhow::Result<Self> {
-        let first = clients.first().context("a benchmark needs a node")?;
+    pub(super) async fn new(env: &'a Env, clients: Vec<Client>, homes: usize) -> anyhow::Result<Self> {
+        anyhow::ensure!(clients.len() > 1, "a benchmark needs two regions");
+        let first = &clients[0];
         let (cluster, reply) = first.cluster().await.map_err(|error| failed("ask for the cluster", &error))?;
-        Ok(Self { env, clients, cluster, regions: reply.regions, made: Cell::new(0) })
+        let homes = homes.clamp(1, clients.len());
+        Ok(Self { env, clients, cluster, regions: reply.regions, homes, made: Cell::new(0) })
     }
 
     /// `count` approvals, over as many accounts as `per_account` companions each ask for.
     pub(super) async fn prepare(
         &self,
+        opened: Opened,
         count: usize,
         per_account: usize,
         bar: &ProgressBar,
     ) -> anyhow::Result<(Vec<Ready>, Vec<Live>)> {
         let sizes = (0..count).step_by(per_account).map(|start| per_account.min(count - start));
         let work = sizes.map(async |size| {
-            let made = self.account(size).await;
+            let made = self.account(opened, size).await;
             bar.inc(size as u64);
             made
         });
@@ -72,11 +86,10 @@ impl<'a> Workshop<'a> {
         Ok((ready, live))
     }
 
-    /// One account, and tickets that its phone has scanned. Homes and the regions of tickets go round, so that all pairs
-    /// of them occur.
-    async fn account(&self, companions: usize) -> anyhow::Result<(Vec<Ready>, Live)> {
+    /// One account, and tickets that its phone has scanned. Homes go round, and so do the regions of tickets.
+    async fn account(&self, opened: Opened, companions: usize) -> anyhow::Result<(Vec<Ready>, Live)> {
         let number = self.made.replace(self.made.get() + 1);
-        let home = number % self.clients.len();
+        let home = number % self.homes;
         let account = AccountId::new(&self.env.random::<16>()).context("account id")?;
         let device = Device::new(&self.env.random(), self.cluster);
         let (about, region, request) = (about("phone"), &self.regions[home], request_id(self.env));
@@ -84,7 +97,10 @@ impl<'a> Workshop<'a> {
         let (member, _) = registered.map_err(|error| failed("register", &error))?;
         let mut ready = Vec::new();
         for companion in 0..companions {
-            let opened_in = (number / self.clients.len() + companion) % self.clients.len();
+            let opened_in = match opened {
+                Opened::AtHome => home,
+                Opened::Elsewhere => (home + 1 + (number + companion) % (self.clients.len() - 1)) % self.clients.len(),
+            };
             let message = self.ticket(member.clone(), home, opened_in).await?;
             ready.push(Ready { home, account: account.clone(), message });
         }
