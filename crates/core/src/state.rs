@@ -101,8 +101,13 @@ pub enum Record {
 
 /// Reading failed; the replica cannot go on.
 #[derive(Debug, Clone, thiserror::Error)]
-#[error("state cannot be read: {0}")]
-pub struct ReadError(pub String);
+#[error("state cannot be read: {what}")]
+pub struct ReadError {
+    /// What went wrong.
+    pub what: String,
+    /// Stored bytes are damaged. False for anything that another program version, or more memory, might read.
+    pub damaged: bool,
+}
 
 /// Read access to one shard's state at one point of its log.
 pub trait View {

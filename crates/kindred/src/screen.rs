@@ -25,7 +25,7 @@ impl Screen {
     pub fn draw(&mut self, text: &str) {
         let rows = text.lines().map(|line| visible(line).max(1).div_ceil(self.columns)).sum::<usize>();
         let over = if self.drawn < self.rows { self.drawn } else { 0 };
-        let up = if over > 0 { format!("\x1b[{over}A\x1b[J") } else { String::new() };
+        let up = if over > 0 { format!("\x1b[{over}F\x1b[J") } else { String::new() };
         print!("{up}{text}");
         // A terminal that is gone is noticed elsewhere.
         let _ = std::io::stdout().flush();
@@ -34,14 +34,14 @@ impl Screen {
 
     /// Replaces the last line of the block, which is the one that changes each second.
     pub fn replace_last(&mut self, line: &str) {
-        println!("\x1b[1A\x1b[2K{line}");
+        println!("\x1b[1F\x1b[2K{line}");
         let _ = std::io::stdout().flush();
     }
 
     /// Removes the block, if it can be reached.
     pub fn clear(&mut self) {
         if (1..self.rows).contains(&self.drawn) {
-            print!("\x1b[{}A\x1b[J", self.drawn);
+            print!("\x1b[{}F\x1b[J", self.drawn);
             let _ = std::io::stdout().flush();
         }
         self.drawn = 0;

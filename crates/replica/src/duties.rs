@@ -16,6 +16,7 @@ use kindred_wire::shards::Shards;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, timeout};
 
+use crate::link::Links;
 use crate::replica::Replica;
 
 /// Effects looked at together; more than are performed, so that one deaf shard does not hide the others' effects.
@@ -32,9 +33,9 @@ const SAGAS_MAX: usize = 64;
 const PROPOSE_WITHIN_MS: u64 = 2_000;
 
 /// Runs the duties of one replica, whenever it leads, until aborted.
-pub async fn run(replica: Arc<Replica>, shards: Arc<dyn Shards>) {
+pub async fn run(replica: Arc<Replica>, shards: Arc<dyn Shards>, links: Arc<Links>) {
     let mut tasks = JoinSet::new();
-    tasks.spawn(keep_time(replica.clone(), shards.clone()));
+    tasks.spawn(keep_time(replica.clone(), shards.clone(), links));
     tasks.spawn(perform_effects(replica, shards));
     // Both run for ever; dropping the set ends them.
     while tasks.join_next().await.is_some() {}
@@ -55,7 +56,7 @@ async fn propose(replica: &Replica, command: Command) -> bool {
 }
 
 /// Ticks, and fires the deadlines that a tick made due.
-async fn keep_time(replica: Arc<Replica>, shards: Arc<dyn Shards>) {
+async fn keep_time(replica: Arc<Replica>, shards: Arc<dyn Shards>, links: Arc<Links>) {
     let mut tick = tokio::time::interval(Duration::from_millis(TICK_INTERVAL_MS));
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut sagas = JoinSet::new();
@@ -70,10 +71,7 @@ async fn keep_time(replica: Arc<Replica>, shards: Arc<dyn Shards>) {
         if !replica.leads() || !propose(&replica, Command::Tick).await {
             continue;
         }
-        let Ok(Due { expired, approved }) = look(&replica, &driven) else {
-            replica.state.report_damage();
-            continue;
-        };
+        let Some(Due { expired, approved }) = replica.noted(look(&replica, &driven)) else { continue };
         for ticket in approved.into_iter().take(SAGAS_MAX.saturating_sub(sagas.len())) {
             driven.insert(ticket);
             let (replica, shards) = (replica.clone(), shards.clone());
@@ -84,7 +82,7 @@ async fn keep_time(replica: Arc<Replica>, shards: Arc<dyn Shards>) {
         for tickets in expired.chunks(EXPIRE_TICKETS_MAX) {
             propose(&replica, Command::Expire { tickets: tickets.to_vec() }).await;
         }
-        replica.prefer_home().await;
+        replica.prefer_home(&links).await;
     }
 }
 
@@ -173,10 +171,7 @@ async fn perform_some(
     deaf: &mut BTreeMap<ShardId, Instant>,
     first: &mut u64,
 ) -> usize {
-    let Ok(items) = replica.state.read(|view, _| outbox(view, first)) else {
-        replica.state.report_damage();
-        return 0;
-    };
+    let Some(items) = replica.noted(replica.state.read(|view, _| outbox(view, first))) else { return 0 };
     let addressed = items.into_iter().filter_map(|item| {
         let (target, command) = addressed(shards.as_ref(), &item)?;
         (!deaf.contains_key(&target)).then_some((item.id, target, command))

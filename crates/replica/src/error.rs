@@ -8,7 +8,10 @@ pub enum Error {
     /// The engine failed.
     #[error(transparent)]
     Engine(#[from] engine::Error),
-    /// A record is damaged, or of a version that this program does not know.
+    /// A record's bytes are not what was written.
+    #[error("a stored record is damaged: {0}")]
+    Damaged(String),
+    /// A whole record that this program does not know: a newer one may have written it. Nothing is thrown away for it.
     #[error("a stored record cannot be read: {0}")]
     Record(String),
     /// The data directory belongs to another node.
@@ -35,7 +38,13 @@ pub enum Error {
 
 impl From<kindred_store::codec::Malformed> for Error {
     fn from(error: kindred_store::codec::Malformed) -> Self {
-        Self::Record(error.to_string())
+        if error.is_damage() { Self::Damaged(error.to_string()) } else { Self::Record(error.to_string()) }
+    }
+}
+
+impl From<kindred_core::state::ReadError> for Error {
+    fn from(error: kindred_core::state::ReadError) -> Self {
+        if error.damaged { Self::Damaged(error.what) } else { Self::Record(error.what) }
     }
 }
 
@@ -45,11 +54,18 @@ impl From<crate::codec::Malformed> for Error {
     }
 }
 
+impl Error {
+    /// True if the replica's stored bytes are not what was written, so that only its peers have what it should hold.
+    pub fn is_damage(&self) -> bool {
+        matches!(self, Self::Damaged(_) | Self::Engine(engine::Error::Corrupt(_)))
+    }
+}
+
 /// In openraft's words. Damage keeps its kind, so that the supervisor can tell it from a full disk.
 pub fn io(error: impl Into<Error>) -> std::io::Error {
     let error = error.into();
     let kind = match &error {
-        Error::Record(_) | Error::Engine(engine::Error::Corrupt(_)) => std::io::ErrorKind::InvalidData,
+        _ if error.is_damage() => std::io::ErrorKind::InvalidData,
         Error::Engine(engine::Error::Full) => std::io::ErrorKind::StorageFull,
         _ => std::io::ErrorKind::Other,
     };

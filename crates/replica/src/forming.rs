@@ -6,7 +6,7 @@
 //! told to anybody. (A founder whose *directory* is lost half-way leaves peers that belong to a cluster that never came
 //! to be; they hold no data, and the operator wipes them.)
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,13 +23,21 @@ use crate::frames::{Failed, Failure, Frame, Hello, Kind};
 use crate::host::Replicas;
 use crate::identity::Belonging;
 use crate::link::{CallError, Link};
+use crate::replica::Replica;
 use crate::types::Member;
 
 /// Between attempts of anything here.
 const PAUSE: Duration = Duration::from_millis(200);
 const ASK_WITHIN: Duration = Duration::from_secs(2);
-/// A new replica is first filled, which takes as long as its shard is large.
-const JOIN_WITHIN: Duration = Duration::from_secs(120);
+/// A new replica is first filled, which takes as long as its shard is large; what is not done is asked for again.
+const FILL_WITHIN: Duration = Duration::from_secs(20);
+/// A change of membership takes two entries.
+const CHANGE_WITHIN: Duration = Duration::from_secs(10);
+const JOIN_WITHIN: Duration = Duration::from_secs(35);
+/// A learner this many entries behind may become a voter.
+const CAUGHT_UP_WITHIN: u64 = 64;
+/// How often a replica that has its place looks whether it still has it.
+const LOOK_AGAIN: Duration = Duration::from_secs(2);
 
 /// Brings an empty node into a cluster; then sees to it that each of its replicas is a member of its shard.
 pub async fn run(replicas: Arc<Replicas>) {
@@ -184,65 +192,139 @@ impl Replicas {
     }
 
     /// JOIN, at the leader: the asking replica takes the place of its node's earlier one.
-    pub(crate) async fn serve_join(&self, shard: ShardId, payload: Bytes) -> Result<Bytes, Failed> {
+    pub(crate) async fn serve_join(&self, shard: ShardId, caller: &str, payload: Bytes) -> Result<Bytes, Failed> {
         let mut input = payload;
         let (id, member) = (u64::take(&mut input)?, Member::take(&mut input)?);
-        if !self.knows(&member.name) {
+        if member.name != caller || !self.knows(caller) {
             return Err(Failure::Refused.into());
         }
         let replica = self.replica(shard).ok_or_else(|| Failed::from(Failure::NoReplica))?;
         if !replica.leads() {
             return Err(crate::replica::Refusal::NotLeader(replica.leader()).into());
         }
-        let voters = || {
-            let metrics = replica.raft.metrics();
-            let metrics = metrics.borrow_watched();
-            let membership = metrics.membership_config.membership();
-            let named = membership.voter_ids().filter_map(|id| Some((id, membership.get_node(&id)?.name.clone())));
-            named.collect::<BTreeMap<u64, String>>()
-        };
-        if voters().contains_key(&id) {
-            return Ok(Bytes::new());
+        match Place::of(&replica, id, &member.name) {
+            Place::Taken => return Ok(Bytes::new()),
+            // A change that its leader did not finish; the same one again brings it to its end.
+            Place::Unsettled => tracing::info!(shard = shard.0, "finishing a change of membership"),
+            Place::Open => {
+                tracing::info!(shard = shard.0, node = member.name, replica = id, "taking in a new replica");
+                let added = replica.raft.add_learner(id, member.clone(), false).await;
+                added.map_err(|error| not_yet(&replica, &member.name, &error.to_string()))?;
+                if !caught_up(&replica, id).await {
+                    return Err(not_yet(&replica, &member.name, "it is still being filled"));
+                }
+            }
         }
-        let failed = |error: String| {
-            tracing::info!(shard = shard.0, node = member.name, error, "a replica could not be taken in yet");
-            Failed::from(Failure::Unavailable)
-        };
-        tracing::info!(shard = shard.0, node = member.name, replica = id, "taking in a new replica");
-        replica.raft.add_learner(id, member.clone(), true).await.map_err(|error| failed(error.to_string()))?;
-        let stay = voters().into_iter().filter(|(_, name)| *name != member.name).map(|(id, _)| id);
-        let next: std::collections::BTreeSet<u64> = stay.chain([id]).collect();
-        replica.raft.change_membership(next, false).await.map_err(|error| failed(error.to_string()))?;
+        change(&replica, &member.name, next_voters(&replica, id, &member.name)).await?;
         Ok(Bytes::new())
     }
 }
 
-/// Asks until this node's replica is a voter of the shard.
+/// Where a replica stands in its shard's membership.
+enum Place {
+    /// It is a voter, in a membership that is committed, not in the middle of a change, and has nothing else of its node.
+    Taken,
+    /// It is a voter of a membership that is not so.
+    Unsettled,
+    /// It is no voter.
+    Open,
+}
+
+impl Place {
+    fn of(replica: &Replica, id: u64, name: &str) -> Self {
+        let metrics = replica.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let membership = metrics.membership_config.membership();
+        if !membership.voter_ids().any(|voter| voter == id) {
+            return Self::Open;
+        }
+        let is_uniform = membership.get_joint_config().len() == 1;
+        let is_committed = metrics.committed_membership_config == metrics.membership_config;
+        let is_alone = membership.nodes().filter(|(_, member)| member.name == name).count() == 1;
+        if is_uniform && is_committed && is_alone { Self::Taken } else { Self::Unsettled }
+    }
+}
+
+/// The voters, with `id` in the place of whatever else its node had.
+fn next_voters(replica: &Replica, id: u64, name: &str) -> BTreeSet<u64> {
+    let metrics = replica.raft.metrics();
+    let metrics = metrics.borrow_watched();
+    let membership = metrics.membership_config.membership();
+    let is_others = |voter: &u64| membership.get_node(voter).is_some_and(|member| member.name != name);
+    membership.voter_ids().filter(is_others).chain([id]).collect()
+}
+
+/// Makes these the voters; whoever else there is, learners included, goes.
+async fn change(replica: &Replica, name: &str, voters: BTreeSet<u64>) -> Result<(), Failed> {
+    let changed = tokio::time::timeout(CHANGE_WITHIN, replica.raft.change_membership(voters, false)).await;
+    match changed {
+        Ok(Ok(_)) => Ok(()),
+        Ok(Err(error)) => Err(not_yet(replica, name, &error.to_string())),
+        Err(_) => Err(not_yet(replica, name, "the change takes too long")),
+    }
+}
+
+/// Waits until the learner has nearly all that the leader has.
+async fn caught_up(replica: &Replica, id: u64) -> bool {
+    let mut metrics = replica.raft.metrics();
+    let caught_up = async {
+        loop {
+            {
+                let now = metrics.borrow_watched();
+                let matched = now.replication.as_ref().and_then(|progress| progress.get(&id).copied().flatten());
+                if matched.is_some_and(|id| id.index + CAUGHT_UP_WITHIN >= now.last_log_index.unwrap_or(0)) {
+                    return true;
+                }
+                if !now.state.is_leader() {
+                    return false;
+                }
+            }
+            if metrics.changed().await.is_err() {
+                return false;
+            }
+        }
+    };
+    tokio::time::timeout(FILL_WITHIN, caught_up).await.unwrap_or(false)
+}
+
+fn not_yet(replica: &Replica, name: &str, why: &str) -> Failed {
+    tracing::info!(shard = replica.shard().0, node = name, why, "a replica could not be taken in yet");
+    Failure::Unavailable.into()
+}
+
+/// Sees to it that this node's replica is a voter of the shard, for as long as the node runs: a membership that was seen
+/// and not committed may go again, and a rebuilt replica has a new id.
 pub async fn join(replicas: Arc<Replicas>, shard: ShardId) {
     loop {
-        match try_join(&replicas, shard).await {
-            Ok(true) => return,
-            Ok(false) => {}
-            Err(error) => tracing::warn!(shard = shard.0, %error, "the replica cannot be opened"),
-        }
-        sleep(PAUSE).await;
+        let pause = match try_join(&replicas, shard).await {
+            Ok(true) => LOOK_AGAIN,
+            Ok(false) => PAUSE,
+            Err(error) => {
+                tracing::debug!(shard = shard.0, %error, "the replica cannot be opened");
+                LOOK_AGAIN
+            }
+        };
+        sleep(pause).await;
     }
 }
 
 async fn try_join(replicas: &Arc<Replicas>, shard: ShardId) -> Result<bool, Error> {
+    // A replica that was closed is the supervisor's; one that never was is made here.
+    if replicas.is_broken(shard) {
+        return Ok(false);
+    }
     let replica = replicas.open(shard).await?;
-    let is_voter = {
-        let metrics = replica.raft.metrics();
-        let metrics = metrics.borrow_watched();
-        metrics.membership_config.voter_ids().any(|id| id == replica.id)
-    };
-    if is_voter {
+    let name = &replicas.identity().name;
+    if matches!(Place::of(&replica, replica.id, name), Place::Taken) {
         return Ok(true);
     }
     let mut payload = BytesMut::new();
     replica.id.put(&mut payload);
     replicas.member().put(&mut payload);
     let payload = payload.freeze();
+    if replica.leads() {
+        return Ok(replicas.serve_join(shard, name, payload).await.is_ok());
+    }
     // Whoever leads answers; the others say at once that they do not.
     for link in replicas.links.all() {
         let frame = Frame::request(shard.0, 0, Kind::Join, payload.clone());

@@ -29,14 +29,18 @@ impl Freshness {
         Self { env, heard: Mutex::default() }
     }
 
-    /// An append or heartbeat of an accepted leader, with its commit index, arrived now.
-    pub fn heard(&self, commit_index: u64, applied_index: u64) {
-        let now_ms = self.env.clock.monotonic_ms();
+    /// This node's clock, to be read when an append arrives.
+    pub fn now_ms(&self) -> u64 {
+        self.env.clock.monotonic_ms()
+    }
+
+    /// A leader that was accepted knew at `now_ms` that nothing newer than its commit index was acknowledged.
+    pub fn heard(&self, now_ms: u64, commit_index: u64, applied_index: u64) {
         let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
         heard.settle(applied_index);
         let room = heard.pending.len() < PENDING_MAX;
         match heard.pending.back_mut() {
-            Some(latest) if latest.0 >= commit_index => latest.1 = now_ms,
+            Some(latest) if latest.0 >= commit_index => latest.1 = latest.1.max(now_ms),
             Some(latest) if !room => *latest = (commit_index, now_ms),
             _ => heard.pending.push_back((commit_index, now_ms)),
         }
@@ -98,9 +102,9 @@ mod tests {
         let freshness = Freshness::new(Env { clock: world.clone(), entropy: world.clone() });
         assert_eq!(freshness.age_ms(0), None);
         at(&world, 100);
-        freshness.heard(5, 5);
+        freshness.heard(100, 5, 5);
         at(&world, 150);
-        freshness.heard(9, 5);
+        freshness.heard(150, 9, 5);
         at(&world, 200);
         assert_eq!(freshness.age_ms(5), Some(100), "what was heard at 150 is not applied");
         assert_eq!(freshness.age_ms(9), Some(50));
@@ -112,7 +116,7 @@ mod tests {
         let freshness = Freshness::new(Env { clock: world.clone(), entropy: world.clone() });
         for index in 1..10_000 {
             at(&world, index);
-            freshness.heard(index, 0);
+            freshness.heard(index, index, 0);
         }
         assert!(freshness.heard.lock().unwrap().pending.len() <= PENDING_MAX);
         at(&world, 10_000);

@@ -1,6 +1,7 @@
 //! All replicas of one node, and the way from this node to every shard of the cluster.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -27,13 +28,14 @@ use crate::codec::Compact as _;
 use crate::error::Error;
 use crate::frames::proto::peer_server::PeerServer;
 use crate::frames::{Failed, Failure, Frame, Kind, MESSAGE_BYTES_MAX};
+use crate::health::Health;
 use crate::identity::{Identity, random_id};
 use crate::link::{CallError, Links};
 use crate::log_store::{LogStore, put_meta, read_meta};
 use crate::network::Network;
 use crate::peer::PeerService;
 use crate::replica::{NO_LEADER_RETRY_MS, Parts, Refusal, Replica};
-use crate::state::State;
+use crate::state::{Opening, State};
 use crate::types::Member;
 
 /// A forwarded submission may take this long, queueing and deciding included.
@@ -120,7 +122,9 @@ pub struct Replicas {
     hosted: RwLock<BTreeMap<ShardId, Hosted>>,
     /// One replica is opened at a time, so that no shard ever gets two ids at once.
     opening: tokio::sync::Mutex<()>,
-    full: std::sync::atomic::AtomicBool,
+    full: Arc<AtomicBool>,
+    /// Shards whose replica does not run, and whether its records are damaged.
+    broken: Mutex<BTreeMap<ShardId, bool>>,
     stopping: watch::Sender<bool>,
     tasks: Mutex<Vec<JoinHandle<()>>>,
 }
@@ -153,13 +157,17 @@ impl Replicas {
             links,
             hosted: RwLock::default(),
             opening: tokio::sync::Mutex::default(),
-            full: false.into(),
+            full: Arc::default(),
+            broken: Mutex::default(),
             stopping: watch::Sender::new(false),
             tasks: Mutex::default(),
         });
         for (shard, _) in replicas.map.shards() {
-            if replicas.stored_id(shard)?.is_some() {
-                replicas.open(shard).await?;
+            // One shard's trouble is not the node's: the supervisor sees to it.
+            if replicas.stored_id(shard)?.is_some()
+                && let Err(error) = replicas.open(shard).await
+            {
+                replicas.failed(shard, &error);
             }
         }
         replicas.spawn(crate::forming::run(replicas.clone()));
@@ -235,32 +243,56 @@ impl Replicas {
             }
         };
         let region = home.unwrap_or(RegionIndex(0));
-        let state = Arc::new(State::open(self.engine.clone(), self.env.clone(), shard, region)?);
+        let health: Arc<Health> = Arc::default();
+        let opening = || Opening {
+            engine: self.engine.clone(),
+            log_writer: self.log_writer.clone(),
+            env: self.env.clone(),
+            health: health.clone(),
+        };
+        let state = Arc::new(State::open(opening(), shard, region)?);
         let parts = Parts {
             id,
             home,
             cluster,
             ticket_key: home.and_then(|region| self.ticket_keys.get(&region).cloned()),
             env: self.env.clone(),
-            log: LogStore::open(self.engine.clone(), self.log_writer.clone(), shard)?,
+            log: LogStore::open(opening(), shard)?,
             state,
+            full: self.full.clone(),
         };
-        let network = Network { links: self.links.clone(), shard: shard.0 };
+        let network = Network { links: self.links.clone(), shard: shard.0, raft: Arc::default() };
         let replica = Arc::new(Replica::start(parts, self.config.clone(), network).await?);
-        let duties = tokio::spawn(crate::duties::run(replica.clone(), self.clone()));
+        let duties = tokio::spawn(crate::duties::run(replica.clone(), self.clone(), self.links.clone()));
         let hosted = Hosted { replica: replica.clone(), duties };
         self.hosted.write().unwrap_or_else(PoisonError::into_inner).insert(shard, hosted);
         tracing::info!(shard = shard.0, replica = id, "replica started");
         Ok(replica)
     }
 
-    /// Throws away a replica whose records are damaged; a new one, under a new id, is then filled by its peers.
-    async fn discard(self: &Arc<Self>, shard: ShardId) -> Result<(), Error> {
+    pub(crate) fn is_broken(&self, shard: ShardId) -> bool {
+        self.broken.lock().unwrap_or_else(PoisonError::into_inner).contains_key(&shard)
+    }
+
+    /// Remembers a replica that could not be opened, or stopped.
+    fn failed(&self, shard: ShardId, error: &Error) {
+        tracing::error!(shard = shard.0, %error, "a replica does not run");
+        self.broken.lock().unwrap_or_else(PoisonError::into_inner).insert(shard, error.is_damage());
+    }
+
+    /// Takes a replica out of service. Whatever of it still runs can write nothing more.
+    async fn close(&self, shard: ShardId) {
         let hosted = self.hosted.write().unwrap_or_else(PoisonError::into_inner).remove(&shard);
         if let Some(hosted) = hosted {
+            hosted.replica.state.retire();
             hosted.duties.abort();
             hosted.replica.stop().await;
         }
+    }
+
+    /// Throws away a replica whose records are damaged; a new one, under a new id, is then filled by its peers.
+    async fn discard(&self, shard: ShardId) -> Result<(), Error> {
+        self.close(shard).await;
         let (first, _) = keys::state_range(shard, 0);
         let (_, last) = keys::state_range(shard, u32::MAX);
         let mut batch: Batch = vec![
@@ -269,7 +301,8 @@ impl Replicas {
         ];
         // The id goes first and last in one batch: what is left of the old replica is never opened under any id.
         batch.extend(MetaKey::ALL.map(|key| Write::Delete(Column::Meta, keys::meta(shard, key))));
-        self.engine.commit(batch, Durability::Synced)?;
+        // Behind everything that the old replica had queued.
+        self.log_writer.write(batch).await?;
         tracing::warn!(shard = shard.0, "a damaged replica was discarded; it is rebuilt from its peers under a new id");
         metrics::counter!(crate::metrics::REPLICAS_REBUILT).increment(1);
         Ok(())
@@ -288,7 +321,7 @@ impl Replicas {
     /// Refuses leadership from now on, hands over what this node leads, and ends the streams of its peers.
     pub async fn hand_over(&self) {
         let replicas = self.all();
-        futures::future::join_all(replicas.iter().map(|replica| replica.hand_over(HAND_OVER_WITHIN))).await;
+        futures::future::join_all(replicas.iter().map(|replica| replica.hand_over(&self.links, HAND_OVER_WITHIN))).await;
         self.stopping.send_replace(true);
     }
 
@@ -309,7 +342,6 @@ impl Replicas {
     pub(crate) async fn serve_submit(&self, shard: ShardId, payload: Bytes) -> Result<Bytes, Failed> {
         let submission = decode_submission(&payload).map_err(|_| Failed::from(Failure::Refused))?;
         let replica = self.replica(shard).ok_or_else(|| Failed::from(Failure::NoReplica))?;
-        self.check_space()?;
         Ok(encode_committed(&replica.submit(submission).await?))
     }
 
@@ -320,19 +352,17 @@ impl Replicas {
         Ok(encode_observed(&codec::Observed { answer, age_ms, shard_time_ms, applied_index }))
     }
 
-    fn check_space(&self) -> Result<(), Refusal> {
-        match self.full.load(std::sync::atomic::Ordering::Relaxed) {
-            true => Err(ShardError::DiskFull.into()),
-            false => Ok(()),
-        }
+    /// MAY_LEAVE, at the leader: whether the shard can do without that replica.
+    pub(crate) async fn serve_may_leave(&self, shard: ShardId, payload: Bytes) -> Result<Bytes, Failed> {
+        let id = u64::decode(payload)?;
+        let replica = self.replica(shard).ok_or_else(|| Failed::from(Failure::NoReplica))?;
+        replica.confirm().await?;
+        if replica.is_well_without(id) { Ok(Bytes::new()) } else { Err(Failure::Unavailable.into()) }
     }
 
     async fn submit_here_or_there(&self, shard: ShardId, submission: Submission) -> Result<Committed, ShardError> {
         let here = match self.replica(shard) {
-            Some(replica) if replica.leads() => match self.check_space() {
-                Ok(()) => replica.submit(submission.clone()).await,
-                Err(full) => Err(full),
-            },
+            Some(replica) if replica.leads() => replica.submit(submission.clone()).await,
             Some(replica) => Err(Refusal::NotLeader(replica.leader())),
             None => Err(Refusal::NotLeader(None)),
         };
@@ -493,29 +523,53 @@ fn status(replica: &Replica) -> Status {
     }
 }
 
-/// Rebuilds damaged replicas, and watches the space that is left.
+/// Watches the space that is left, and sees to replicas that stopped or cannot be read.
 async fn supervise(replicas: Arc<Replicas>) {
     loop {
         tokio::time::sleep(SUPERVISE_INTERVAL).await;
         let full = matches!(replicas.engine.free_bytes(), Ok(Some(bytes)) if bytes < FREE_BYTES_MIN);
-        if replicas.full.swap(full, std::sync::atomic::Ordering::Relaxed) != full {
+        if replicas.full.swap(full, Ordering::Relaxed) != full {
             tracing::warn!(full, "free space crossed the mark below which writes are refused");
         }
         for replica in replicas.all() {
-            if replica.state.is_damaged() {
+            let damaged = replica.state.health().is_damaged();
+            let stopped = replica.stopped();
+            if damaged || stopped.is_some() {
                 let shard = replica.shard();
+                tracing::error!(shard = shard.0, damaged, stopped, "a replica is taken out of service");
                 drop(replica);
-                if let Err(error) = rebuild(&replicas, shard).await {
-                    tracing::error!(shard = shard.0, %error, "a damaged replica cannot be rebuilt");
+                replicas.broken.lock().unwrap_or_else(PoisonError::into_inner).insert(shard, damaged);
+                replicas.close(shard).await;
+            }
+        }
+        let broken = replicas.broken.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        for (shard, damaged) in broken {
+            match mend(&replicas, shard, damaged).await {
+                Ok(()) => {
+                    replicas.broken.lock().unwrap_or_else(PoisonError::into_inner).remove(&shard);
                 }
+                Err(error) => replicas.failed(shard, &error),
             }
         }
     }
 }
 
-async fn rebuild(replicas: &Arc<Replicas>, shard: ShardId) -> Result<(), Error> {
+/// Opens a replica again. A damaged one is first thrown away, if its peers are well without it, for they have what it
+/// lacks; otherwise its data stays.
+async fn mend(replicas: &Arc<Replicas>, shard: ShardId, damaged: bool) -> Result<(), Error> {
+    if !damaged {
+        replicas.open(shard).await?;
+        return Ok(());
+    }
+    if let Some(id) = replicas.stored_id(shard)? {
+        let frame = || Frame::request(shard.0, 0, Kind::MayLeave, id.encode());
+        let links: Vec<_> = replicas.links.all().cloned().collect();
+        let answers = links.iter().map(|link| link.call(frame(), FORWARD_QUERY_WITHIN));
+        if !futures::future::join_all(answers).await.iter().any(Result::is_ok) {
+            return Err(Error::Damaged("no leader says that the shard is well without this replica; it is kept".into()));
+        }
+    }
     replicas.discard(shard).await?;
     replicas.open(shard).await?;
-    replicas.spawn(crate::forming::join(replicas.clone(), shard));
     Ok(())
 }

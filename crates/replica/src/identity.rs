@@ -10,6 +10,7 @@ use kindred_core::id::ClusterId;
 use kindred_store::codec;
 use kindred_store::engine::{Column, Durability, Engine, Write};
 use kindred_store::keys;
+use tokio::sync::watch;
 
 use crate::codec::{Compact, Malformed, take_option};
 use crate::error::Error;
@@ -21,7 +22,8 @@ pub struct Identity {
     pub node_id: u64,
     /// Its configured name.
     pub name: String,
-    membership: Mutex<Belonging>,
+    belonging: watch::Sender<Belonging>,
+    changing: Mutex<()>,
 }
 
 /// Which cluster the directory belongs to.
@@ -68,12 +70,17 @@ impl Identity {
         if stored.name != name {
             return Err(Error::ForeignDirectory { directory: stored.name, name: name.to_owned() });
         }
-        Ok(Self { node_id: stored.node_id, name: stored.name, membership: Mutex::new(stored.belonging) })
+        Ok(Self { node_id: stored.node_id, name: stored.name, belonging: watch::Sender::new(stored.belonging), changing: Mutex::default() })
     }
 
     /// Which cluster this node belongs to.
     pub fn belonging(&self) -> Belonging {
-        *self.membership.lock().unwrap_or_else(PoisonError::into_inner)
+        *self.belonging.borrow()
+    }
+
+    /// Follows [`Self::belonging`].
+    pub fn watch(&self) -> watch::Receiver<Belonging> {
+        self.belonging.subscribe()
     }
 
     /// The cluster's id; none while the node is empty.
@@ -83,13 +90,14 @@ impl Identity {
 
     /// Writes, durably, which cluster this node belongs to. A directory never changes its cluster.
     pub fn belong(&self, engine: &dyn Engine, to: Belonging) -> Result<(), Error> {
-        let mut now = self.membership.lock().unwrap_or_else(PoisonError::into_inner);
+        let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = self.belonging();
         if now.cluster.is_some() && now.cluster != to.cluster {
             return Err(Error::ForeignCluster);
         }
-        if *now != to {
+        if now != to {
             Stored { node_id: self.node_id, name: self.name.clone(), belonging: to }.save(engine)?;
-            *now = to;
+            self.belonging.send_replace(to);
         }
         Ok(())
     }

@@ -21,6 +21,7 @@ mod error;
 mod forming;
 mod frames;
 mod freshness;
+pub mod health;
 mod host;
 pub mod identity;
 mod link;

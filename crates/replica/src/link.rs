@@ -188,6 +188,7 @@ impl Link {
         self.connected(queue.clone(), peer);
         self.dispatch(first);
         let mut heard = Instant::now();
+        let mut belonging = self.identity.watch();
         let mut ping = tokio::time::interval(PING_INTERVAL);
         loop {
             tokio::select! {
@@ -199,13 +200,17 @@ impl Link {
                     }
                     Ok(None) | Err(_) => return true,
                 },
+                // At once, when this node has come to belong to a cluster: until the peer knows, it takes no more from us.
+                _ = belonging.changed() => {
+                    let _ = queue.try_send(Frame::to_node(Kind::Ping, self.identity.hello().encode()));
+                }
                 _ = ping.tick() => {
                     if heard.elapsed() > SILENCE_MAX {
                         tracing::debug!(peer = self.name, "silent");
                         return true;
                     }
                     // A full queue needs no ping.
-                    let _ = queue.try_send(Frame::to_node(Kind::Ping, Bytes::new()));
+                    let _ = queue.try_send(Frame::to_node(Kind::Ping, self.identity.hello().encode()));
                 }
             }
         }

@@ -20,6 +20,8 @@ use openraft::storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage};
 
 use crate::codec::{Compact, entry_bytes};
 use crate::error::{Error, io};
+use crate::health::Health;
+use crate::state::Opening;
 use crate::types::{LogEntry, LogId, Types, Vote};
 
 /// Entries kept in memory beyond those that are not yet durable: what a follower a little behind is sent from.
@@ -37,6 +39,7 @@ struct Inner {
     shard: ShardId,
     engine: Arc<dyn Engine>,
     writer: LogWriter,
+    health: Arc<Health>,
     state: Mutex<State>,
 }
 
@@ -87,7 +90,8 @@ impl State {
 
 impl LogStore {
     /// Reads the pointers of the shard's log.
-    pub fn open(engine: Arc<dyn Engine>, writer: LogWriter, shard: ShardId) -> Result<Self, Error> {
+    pub fn open(opening: Opening, shard: ShardId) -> Result<Self, Error> {
+        let Opening { engine, log_writer: writer, health, .. } = opening;
         let purged: Option<LogId> = read_meta(engine.as_ref(), shard, MetaKey::Purged)?;
         let last = match engine.last(Column::Log, &keys::log(shard, 0), &keys::log_end(shard))? {
             Some((_, record)) => Some(decode_entry(&record)?.log_id),
@@ -101,7 +105,7 @@ impl LogStore {
             committed: read_meta(engine.as_ref(), shard, MetaKey::Committed)?,
             ..State::default()
         };
-        Ok(Self(Arc::new(Inner { shard, engine, writer, state: Mutex::new(state) })))
+        Ok(Self(Arc::new(Inner { shard, engine, writer, health, state: Mutex::new(state) })))
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -113,7 +117,13 @@ impl LogStore {
     }
 
     async fn write(&self, batch: Batch) -> Result<(), io::Error> {
+        self.0.health.check().map_err(io)?;
         self.0.writer.write(batch).await.map_err(io)
+    }
+
+    fn failed(&self, error: Error) -> io::Error {
+        self.0.health.note(&error);
+        io(error)
     }
 
     /// Entries of `[from, to)`, at most `bytes_max` of them but one at least.
@@ -157,8 +167,17 @@ impl LogStore {
             }
         }
         entries.append(&mut cached);
+        check_consecutive(&entries)?;
         truncate_to(&mut entries, bytes_max);
         Ok(entries)
+    }
+}
+
+/// A hole would make a replica skip what the others apply.
+fn check_consecutive(entries: &[LogEntry]) -> Result<(), Error> {
+    match entries.windows(2).find(|pair| pair[0].log_id.index + 1 != pair[1].log_id.index) {
+        Some(pair) => Err(Error::Damaged(format!("no log entry follows index {}", pair[0].log_id.index))),
+        None => Ok(()),
     }
 }
 
@@ -207,7 +226,7 @@ impl RaftLogReader<Types> for LogStore {
             Bound::Excluded(to) => *to,
             Bound::Unbounded => u64::MAX,
         };
-        self.read(from, to, usize::MAX).map_err(io)
+        self.read(from, to, usize::MAX).map_err(|error| self.failed(error))
     }
 
     async fn read_vote(&mut self) -> Result<Option<Vote>, io::Error> {
@@ -215,7 +234,7 @@ impl RaftLogReader<Types> for LogStore {
     }
 
     async fn limited_get_log_entries(&mut self, start: u64, end: u64) -> Result<Vec<LogEntry>, io::Error> {
-        self.read(start, end, READ_BYTES_MAX).map_err(io)
+        self.read(start, end, READ_BYTES_MAX).map_err(|error| self.failed(error))
     }
 }
 
@@ -252,6 +271,7 @@ impl RaftLogStorage<Types> for LogStore {
         I: IntoIterator<Item = LogEntry> + OptionalSend,
         I::IntoIter: OptionalSend,
     {
+        self.0.health.check().map_err(io)?;
         let mut batch = Batch::new();
         let last = {
             let mut state = self.lock();
@@ -298,6 +318,7 @@ impl RaftLogStorage<Types> for LogStore {
     /// Not waited for: the state that covers these entries is earlier in the same write-ahead log, so it is durable
     /// whenever this is.
     async fn purge(&mut self, upto: LogId) -> Result<(), io::Error> {
+        self.0.health.check().map_err(io)?;
         {
             let mut state = self.lock();
             if state.purged >= Some(upto) {

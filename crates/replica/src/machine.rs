@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use futures::{Stream, StreamExt as _};
 use kindred_core::apply::apply;
-use kindred_core::state::{Applied, ReadError};
+use kindred_core::state::Applied;
 use kindred_store::codec::decode_entry;
 use openraft::storage::{EntryResponder, RaftSnapshotBuilder, RaftStateMachine};
 use openraft::{EntryPayload, OptionalSend};
@@ -63,7 +63,7 @@ impl Machine {
         let applied =
             self.0.read(|view, _| catch_unwind(AssertUnwindSafe(|| apply(view, &entry, log_index, self.0.region))));
         match applied {
-            Ok(applied) => applied.map_err(|ReadError(what)| Error::Record(what)),
+            Ok(applied) => applied.map_err(Error::from),
             Err(_) => {
                 tracing::error!(shard = self.0.shard.0, log_index, "an invariant was broken; this replica stops");
                 Err(Error::Raft(format!("an invariant was broken at log index {log_index}")))
@@ -72,11 +72,8 @@ impl Machine {
     }
 
     fn failed(&self, error: Error) -> io::Error {
-        let error = io(error);
-        if error.kind() == io::ErrorKind::InvalidData {
-            self.0.report_damage();
-        }
-        error
+        self.0.health().note(&error);
+        io(error)
     }
 
     fn frozen(&self) -> Result<Snapshot, Error> {
@@ -117,9 +114,8 @@ impl RaftStateMachine<Types> for Machine {
             Some(generation) => generation,
             None => snapshot.copy_into(&self.0).map_err(|error| self.failed(error))?,
         };
-        self.0
-            .switched(generation, meta.last_log_id, meta.last_membership.clone())
-            .map_err(|error| self.failed(error))?;
+        let installed = self.0.install(generation, meta.last_log_id, meta.last_membership.clone()).await;
+        installed.map_err(|error| self.failed(error))?;
         tracing::info!(shard = self.0.shard.0, index = meta.last_log_id.map(|id| id.index), "snapshot installed");
         metrics::counter!(crate::metrics::SNAPSHOTS_INSTALLED).increment(1);
         Ok(())

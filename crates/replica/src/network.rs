@@ -2,10 +2,10 @@
 
 use std::collections::VecDeque;
 use std::future::Future;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use futures::{Stream, StreamExt as _};
 use openraft::base::{BoxFuture, BoxStream};
 use openraft::errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Unreachable};
@@ -14,14 +14,15 @@ use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, TransferLeaderRequest, TransferLeaderResponse,
     VoteRequest, VoteResponse,
 };
-use openraft::{OptionalSend, RaftNetworkFactory, RaftNetworkV2};
+use openraft::async_runtime::WatchReceiver as _;
+use openraft::{Instant as _, OptionalSend, RaftNetworkFactory, RaftNetworkV2};
 use tokio::time::{Instant, sleep, timeout_at};
 
-use crate::codec::{Appended, Compact, take_appended, take_transferred};
+use crate::codec::{Appended, Compact, Malformed, take_appended, take_transferred};
 use crate::frames::{Frame, Kind};
 use crate::link::{Call, CallError, ERROR_DELAY, Link, Links};
 use crate::snapshot::{SnapshotData, send_snapshot};
-use crate::types::{Member, Types, Vote};
+use crate::types::{Member, Raft, Types, Vote};
 
 type Rpc = RPCError<Types>;
 
@@ -36,6 +37,36 @@ pub struct Network {
     pub links: Arc<Links>,
     /// The shard.
     pub shard: u32,
+    /// The replica itself, once it runs: followers are told how old their leader's knowledge is.
+    pub raft: Arc<OnceLock<Raft>>,
+}
+
+/// Stands for "a quorum has never answered this leader".
+const NEVER_MS: u32 = u32::MAX;
+
+/// Time since a quorum last acknowledged this leader, in ms; none if it does not lead, or never was acknowledged.
+pub fn leader_age_ms(raft: &Raft) -> Option<u64> {
+    let acked = raft.metrics().borrow_watched().last_quorum_acked;
+    acked.map(|at| u64::try_from((*at).elapsed().as_millis()).unwrap_or(u64::MAX))
+}
+
+/// An append as it travels: the leader's age (4), then the request.
+fn with_age(raft: &OnceLock<Raft>, request: &AppendEntriesRequest<Types>) -> Bytes {
+    let age_ms = raft.get().and_then(leader_age_ms).map_or(NEVER_MS, |ms| u32::try_from(ms).unwrap_or(NEVER_MS));
+    let mut out = BytesMut::new();
+    age_ms.put(&mut out);
+    request.put(&mut out);
+    out.freeze()
+}
+
+/// Reads what [`with_age`] wrote. No age if the leader does not know, or if what it has committed is of an earlier term:
+/// then it may not know yet what was acknowledged before it.
+pub fn take_append(mut payload: Bytes) -> Result<(AppendEntriesRequest<Types>, Option<u64>), Malformed> {
+    let age_ms = u32::take(&mut payload)?;
+    let request = AppendEntriesRequest::decode(payload)?;
+    let current = request.leader_commit.is_some_and(|id| id.leader_id.term == request.vote.leader_id.term);
+    let age_ms = (age_ms != NEVER_MS && current).then_some(u64::from(age_ms));
+    Ok((request, age_ms))
 }
 
 /// One replica of the shard, as seen from another.
@@ -44,13 +75,15 @@ pub struct Target {
     shard: u32,
     replica: u64,
     append: Kind,
+    raft: Arc<OnceLock<Raft>>,
 }
 
 impl RaftNetworkFactory<Types> for Network {
     type Network = Target;
 
     async fn new_client(&mut self, target: u64, node: &Member) -> Target {
-        Target { link: self.links.get(&node.name).cloned(), shard: self.shard, replica: target, append: Kind::Append }
+        let link = self.links.get(&node.name).cloned();
+        Target { link, shard: self.shard, replica: target, append: Kind::Append, raft: self.raft.clone() }
     }
 
     async fn new_heartbeat_client(&mut self, target: u64, node: &Member) -> Target {
@@ -70,7 +103,7 @@ fn rpc(error: &CallError) -> Rpc {
     }
 }
 
-fn malformed(error: crate::codec::Malformed) -> Rpc {
+fn malformed(error: Malformed) -> Rpc {
     RPCError::Network(NetworkError::new(&error))
 }
 
@@ -90,7 +123,7 @@ impl Target {
 
     async fn send(&self, request: &AppendEntriesRequest<Types>) -> Result<Call, CallError> {
         let link = self.link.as_ref().ok_or(CallError::NotSent)?;
-        link.send(Frame::request(self.shard, self.replica, self.append, request.encode())).await
+        link.send(Frame::request(self.shard, self.replica, self.append, with_age(&self.raft, request))).await
     }
 
     async fn ballot(
@@ -172,7 +205,7 @@ impl RaftNetworkV2<Types> for Target {
         option: RPCOption,
     ) -> Result<AppendEntriesResponse<Types>, Rpc> {
         let within = option.hard_ttl().max(APPEND_TIMEOUT_MIN);
-        let bytes = self.call(self.append, request.encode(), within).await.map_err(|e| rpc(&e))?;
+        let bytes = self.call(self.append, with_age(&self.raft, &request), within).await.map_err(|e| rpc(&e))?;
         take_appended(bytes).map(AppendEntriesResponse::from).map_err(malformed)
     }
 

@@ -13,13 +13,14 @@ use kindred_core::id::ShardId;
 use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, StreamAppendError, TransferLeaderRequest, VoteRequest,
 };
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::codec::{Appended, Compact, put_appended, put_transferred};
 use crate::frames::proto::peer_server;
 use crate::frames::{FRAMES_QUEUED_MAX, Failed, Failure, Frame, Frames, Hello, Kind, pack};
 use crate::host::Replicas;
+use crate::network::take_append;
 use crate::replica::Replica;
 use crate::types::{LogId, Types, log_id};
 
@@ -61,13 +62,13 @@ impl peer_server::Peer for PeerService {
 struct Exchange {
     replicas: Arc<Replicas>,
     answers: mpsc::Sender<Frame>,
-    appends: BTreeMap<(u32, u64), mpsc::Sender<(Frame, Append)>>,
+    appends: BTreeMap<(u32, u64), mpsc::Sender<Arrived>>,
     under_way: Arc<Semaphore>,
 }
 
 impl Exchange {
     async fn run(mut self, mut incoming: Streaming<Frames>) {
-        let mut greeted = false;
+        let mut greeted: Option<Hello> = None;
         let mut stopping = self.replicas.stopping();
         loop {
             let message = tokio::select! {
@@ -77,28 +78,54 @@ impl Exchange {
             };
             let Ok(Some(frames)) = message else { return };
             for frame in frames.frames {
-                if !greeted {
-                    if !self.greet(&frame).await {
+                let Some(caller) = greeted.clone() else {
+                    greeted = self.greet(&frame).await;
+                    if greeted.is_none() {
                         return;
                     }
-                    greeted = true;
                     continue;
+                };
+                if frame.kind() == Kind::Ping
+                    && let Ok(hello) = Hello::decode(frame.payload.clone())
+                    && hello.name == caller.name
+                    && self.replicas.identity().compatible(&hello)
+                {
+                    // It has come to belong to a cluster since it connected.
+                    greeted = Some(hello);
                 }
-                self.take(frame).await;
+                if self.may(&caller, &frame) {
+                    self.take(&caller, frame).await;
+                } else {
+                    self.refuse(&frame, Failure::Refused).await;
+                }
             }
         }
     }
 
     /// The first frame says who calls; a node of another cluster is told no more.
-    async fn greet(&self, frame: &Frame) -> bool {
-        let hello = Hello::decode(frame.payload.clone());
-        let welcome = frame.kind() == Kind::Hello
-            && hello.is_ok_and(|hello| self.replicas.identity().compatible(&hello) && self.replicas.knows(&hello.name));
-        let answer = if welcome { Ok(self.replicas.identity().hello().encode()) } else { Err(Failure::Refused.into()) };
-        self.answers.send(frame.answer(answer)).await.is_ok() && welcome
+    async fn greet(&self, frame: &Frame) -> Option<Hello> {
+        let identity = self.replicas.identity();
+        let hello = Hello::decode(frame.payload.clone()).ok();
+        let known = |hello: &Hello| identity.compatible(hello) && self.replicas.knows(&hello.name);
+        let welcome = hello.filter(|hello| frame.kind() == Kind::Hello && known(hello));
+        let answer = welcome.as_ref().map(|_| identity.hello().encode()).ok_or_else(|| Failure::Refused.into());
+        self.answers.send(frame.answer(answer)).await.ok()?;
+        welcome
     }
 
-    async fn take(&mut self, frame: Frame) {
+    /// A node that is of no cluster yet may ask how we are, and have us take part in one; nothing else.
+    fn may(&self, caller: &Hello, frame: &Frame) -> bool {
+        match frame.kind() {
+            Kind::Hello | Kind::Ping | Kind::Form => self.replicas.identity().compatible(caller),
+            _ => caller.cluster.is_some() && caller.cluster == self.replicas.identity().cluster(),
+        }
+    }
+
+    async fn refuse(&self, frame: &Frame, failure: Failure) {
+        let _ = self.answers.send(frame.answer(Err(failure.into()))).await;
+    }
+
+    async fn take(&mut self, caller: &Hello, frame: Frame) {
         match frame.kind() {
             Kind::Append => self.append(frame).await,
             Kind::Ping | Kind::Hello => {
@@ -107,12 +134,11 @@ impl Exchange {
             }
             _ => {
                 let Ok(permit) = self.under_way.clone().try_acquire_owned() else {
-                    let _ = self.answers.send(frame.answer(Err(Failure::Overloaded.into()))).await;
-                    return;
+                    return self.refuse(&frame, Failure::Overloaded).await;
                 };
-                let (replicas, answers) = (self.replicas.clone(), self.answers.clone());
+                let (replicas, answers, name) = (self.replicas.clone(), self.answers.clone(), caller.name.clone());
                 tokio::spawn(async move {
-                    let result = answer(&replicas, &frame).await;
+                    let result = answer(&replicas, &name, &frame).await;
                     let _ = answers.send(frame.answer(result)).await;
                     drop(permit);
                 });
@@ -122,57 +148,91 @@ impl Exchange {
 
     /// Hands an append to its replica's pipeline, in order of arrival.
     async fn append(&mut self, frame: Frame) {
-        let Ok(request) = Append::decode(frame.payload.clone()) else {
-            let _ = self.answers.send(frame.answer(Err(Failure::Refused.into()))).await;
-            return;
+        let Ok((request, leader_age_ms)) = take_append(frame.payload.clone()) else {
+            return self.refuse(&frame, Failure::Refused).await;
         };
         let Some(replica) = replica_for(&self.replicas, &frame) else {
-            let _ = self.answers.send(frame.answer(Err(Failure::NoReplica.into()))).await;
-            return;
+            return self.refuse(&frame, Failure::NoReplica).await;
         };
         let key = (frame.shard, frame.replica);
-        let mut item = (frame.head(), request);
+        let mut item = Arrived { frame: frame.head(), heard: Heard::now(&replica, &request, leader_age_ms), request };
         loop {
-            let queue = self.appends.entry(key).or_insert_with(|| self::append(replica.clone(), self.answers.clone()));
-            match queue.send(item).await {
+            let queue = self.appends.entry(key).or_insert_with(|| pipeline(replica.clone(), self.answers.clone()));
+            match queue.try_send(item) {
                 Ok(()) => return,
+                // One stalled replica must not hold up the others' heartbeats and votes.
+                Err(mpsc::error::TrySendError::Full(item)) => return self.refuse(&item.frame, Failure::Overloaded).await,
                 // That pipeline ended with an error; the next one takes over.
-                Err(mpsc::error::SendError(returned)) => item = returned,
+                Err(mpsc::error::TrySendError::Closed(returned)) => item = returned,
             }
             self.appends.remove(&key);
         }
     }
 }
 
-/// A pipeline of appends into one replica, until openraft ends it or nobody sends any more.
-fn append(replica: Arc<Replica>, answers: mpsc::Sender<Frame>) -> mpsc::Sender<(Frame, Append)> {
-    let (queue, mut requests) = mpsc::channel::<(Frame, Append)>(APPENDS_QUEUED_MAX);
+/// An append that waits for its turn.
+struct Arrived {
+    frame: Frame,
+    heard: Heard,
+    request: Append,
+}
+
+/// What an append tells of the age of what it brings, at the moment of its arrival.
+#[derive(Clone, Copy)]
+struct Heard {
+    /// When the leader knew that it knew everything; none if it could not tell.
+    at_ms: Option<u64>,
+    commit_index: u64,
+}
+
+impl Heard {
+    fn now(replica: &Replica, request: &Append, leader_age_ms: Option<u64>) -> Self {
+        let now_ms = replica.freshness.now_ms();
+        let at_ms = leader_age_ms.and_then(|age_ms| now_ms.checked_sub(age_ms));
+        Self { at_ms, commit_index: request.leader_commit.map_or(0, |id| id.index) }
+    }
+
+    /// Whoever refuses a leader has not heard from one.
+    fn note(self, replica: &Replica, appended: &Appended) {
+        if let (Some(at_ms), Ok(_)) = (self.at_ms, appended) {
+            replica.freshness.heard(at_ms, self.commit_index, replica.state.applied_index());
+        }
+    }
+}
+
+/// Appends into one replica, pipelined, until openraft ends it or nobody sends any more.
+fn pipeline(replica: Arc<Replica>, answers: mpsc::Sender<Frame>) -> mpsc::Sender<Arrived> {
+    let (queue, mut requests) = mpsc::channel::<Arrived>(APPENDS_QUEUED_MAX);
     tokio::spawn(async move {
-        let waiting: Arc<Mutex<VecDeque<(Frame, u64)>>> = Arc::default();
+        let waiting: Arc<Mutex<VecDeque<(Frame, Heard)>>> = Arc::default();
         let asked = waiting.clone();
         let input = futures::stream::poll_fn(move |cx| {
             requests.poll_recv(cx).map(|item| {
-                let (frame, request) = item?;
-                let commit = request.leader_commit.map_or(0, |id| id.index);
-                asked.lock().unwrap_or_else(PoisonError::into_inner).push_back((frame, commit));
+                let Arrived { frame, heard, request } = item?;
+                asked.lock().unwrap_or_else(PoisonError::into_inner).push_back((frame, heard));
                 Some(request)
             })
         });
-        let mut results = Box::pin(replica.raft.stream_append(input));
+        // openraft keeps its input open after an error until it has a next result to send, so the end is told to it;
+        // otherwise the append that comes next would be swallowed.
+        let (ended, end) = oneshot::channel::<()>();
+        let mut results = Box::pin(replica.raft.stream_append(input.take_until(end)));
         while let Some(result) = results.next().await {
             let next = waiting.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
-            let Some((frame, commit)) = next else { return };
+            let Some((frame, heard)) = next else { break };
+            let is_over = !matches!(result, Ok(Ok(_)));
             let result = match result {
                 Ok(appended) => {
-                    note(&replica, &appended, commit);
+                    heard.note(&replica, &appended);
                     Ok(put_appended(&appended))
                 }
                 Err(_) => Err(Failure::Unavailable.into()),
             };
-            if answers.send(frame.answer(result)).await.is_err() {
-                return;
+            if answers.send(frame.answer(result)).await.is_err() || is_over {
+                break;
             }
         }
+        drop(ended);
     });
     queue
 }
@@ -187,24 +247,18 @@ fn appended(response: AppendEntriesResponse<Types>, (before, last): (Option<LogI
     }
 }
 
-/// Whoever refuses a leader has not heard from one.
-fn note(replica: &Replica, appended: &Appended, commit: u64) {
-    if appended.is_ok() {
-        replica.freshness.heard(commit, replica.state.applied_index());
-    }
-}
-
 fn replica_for(replicas: &Replicas, frame: &Frame) -> Option<Arc<Replica>> {
     replicas.replica(ShardId(frame.shard)).filter(|replica| frame.replica == replica.id)
 }
 
 /// Answers a request that needs no order.
-async fn answer(replicas: &Arc<Replicas>, frame: &Frame) -> Result<Bytes, Failed> {
+async fn answer(replicas: &Arc<Replicas>, caller: &str, frame: &Frame) -> Result<Bytes, Failed> {
     let payload = frame.payload.clone();
     match frame.kind() {
         Kind::Submit => return replicas.serve_submit(ShardId(frame.shard), payload).await,
         Kind::Query => return replicas.serve_query(ShardId(frame.shard), payload).await,
-        Kind::Join => return replicas.serve_join(ShardId(frame.shard), payload).await,
+        Kind::Join => return replicas.serve_join(ShardId(frame.shard), caller, payload).await,
+        Kind::MayLeave => return replicas.serve_may_leave(ShardId(frame.shard), payload).await,
         Kind::Form => return replicas.serve_form(payload).await,
         _ => {}
     }
@@ -212,15 +266,17 @@ async fn answer(replicas: &Arc<Replicas>, frame: &Frame) -> Result<Bytes, Failed
     let stopped = |_| Failed::from(Failure::Unavailable);
     match frame.kind() {
         Kind::Heartbeat => {
-            let request = Append::decode(payload)?;
-            let commit = request.leader_commit.map_or(0, |id| id.index);
+            let (request, leader_age_ms) = take_append(payload)?;
+            let heard = Heard::now(&replica, &request, leader_age_ms);
             let ends = (request.prev_log_id, request.entries.last().map(|entry| entry.log_id).or(request.prev_log_id));
             let appended = appended(replica.raft.append_entries(request).await.map_err(stopped)?, ends);
-            note(&replica, &appended, commit);
+            heard.note(&replica, &appended);
             Ok(put_appended(&appended))
         }
         Kind::Vote => Ok(replica.raft.vote(VoteRequest::decode(payload)?).await.map_err(stopped)?.encode()),
         Kind::PreVote => Ok(replica.raft.pre_vote(VoteRequest::decode(payload)?).await.map_err(stopped)?.encode()),
+        Kind::WouldLead if replica.is_stepping_down() => Err(Failure::Unavailable.into()),
+        Kind::WouldLead => Ok(Bytes::new()),
         Kind::TransferLeader if replica.is_stepping_down() => Err(Failure::Unavailable.into()),
         Kind::TransferLeader => {
             let request = TransferLeaderRequest::decode(payload)?;

@@ -11,6 +11,7 @@ use kindred_core::env::Env;
 use kindred_core::id::{ClusterId, RegionIndex, ShardId};
 use kindred_core::limits::{PROPOSALS_QUEUED_MAX, PROPOSE_WITHIN_MS_MAX};
 use kindred_core::query::answer;
+use kindred_core::state::ReadError;
 use kindred_wire::shards::{Observed, ShardError};
 use openraft::async_runtime::WatchReceiver as _;
 use openraft::errors::{ClientWriteError, RaftError};
@@ -19,11 +20,14 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout};
 
 use crate::freshness::Freshness;
+use crate::frames::{Frame, Kind};
+use crate::link::Links;
 use crate::log_store::LogStore;
+use crate::network::leader_age_ms;
 use crate::proposer::{Proposal, Proposer};
 use crate::snapshot::Receiver;
 use crate::state::State;
-use crate::types::{Raft, Types};
+use crate::types::{Member, Raft, Types};
 
 /// A proposed command that is not decided after this long has an unknown outcome for its caller.
 const DECIDE_WITHIN: Duration = Duration::from_secs(5);
@@ -31,6 +35,8 @@ const DECIDE_WITHIN: Duration = Duration::from_secs(5);
 const READ_WITHIN: Duration = Duration::from_secs(2);
 /// A voter that acknowledged a heartbeat within this time may be given leadership.
 const ALIVE_WITHIN: Duration = Duration::from_secs(1);
+/// A voter is asked for so long whether it would lead.
+const ASK_WITHIN: Duration = Duration::from_millis(500);
 /// A voter this many entries behind, at most, may be given leadership.
 const BEHIND_MAX: u64 = 16;
 /// Hint for callers while a shard has no leader.
@@ -67,9 +73,17 @@ pub struct Replica {
     stepping_down: AtomicBool,
     cluster: ClusterId,
     ticket_key: Option<TicketKey>,
-    env: Env,
+    full: Arc<AtomicBool>,
     proposals: mpsc::Sender<Proposal>,
     proposer: tokio::task::JoinHandle<()>,
+}
+
+/// A voter, as the leader sees it.
+struct Candidate {
+    id: u64,
+    member: Member,
+    matched: u64,
+    is_fit: bool,
 }
 
 /// What a replica is made of.
@@ -88,6 +102,8 @@ pub struct Parts {
     pub log: LogStore,
     /// Its state.
     pub state: Arc<State>,
+    /// Raised while the node's disk has too little space for writes.
+    pub full: Arc<AtomicBool>,
 }
 
 impl Replica {
@@ -98,8 +114,10 @@ impl Replica {
         network: crate::network::Network,
     ) -> Result<Self, crate::error::Error> {
         let machine = crate::machine::Machine::new(parts.state.clone());
+        let itself = network.raft.clone();
         let started = Raft::new(parts.id, config, network, parts.log, machine).await;
         let raft: Raft = started.map_err(|error| crate::error::Error::Raft(error.to_string()))?;
+        let _ = itself.set(raft.clone());
         let (proposals, queue) = mpsc::channel(PROPOSALS_QUEUED_MAX);
         let proposer = Proposer::new(raft.clone(), parts.state.clone(), parts.env.clone());
         Ok(Self {
@@ -111,7 +129,7 @@ impl Replica {
             stepping_down: AtomicBool::new(false),
             cluster: parts.cluster,
             ticket_key: parts.ticket_key,
-            env: parts.env,
+            full: parts.full,
             state: parts.state,
             proposals,
             proposer: tokio::spawn(proposer.run(queue)),
@@ -127,6 +145,9 @@ impl Replica {
     pub fn leader(&self) -> Option<String> {
         let metrics = self.raft.metrics();
         let metrics = metrics.borrow_watched();
+        if metrics.running_state.is_err() {
+            return None;
+        }
         let leader = metrics.current_leader?;
         metrics.membership_config.membership().get_node(&leader).map(|member| member.name.clone())
     }
@@ -135,7 +156,14 @@ impl Replica {
     pub fn leads(&self) -> bool {
         let metrics = self.raft.metrics();
         let metrics = metrics.borrow_watched();
-        metrics.current_leader == Some(self.id) && metrics.state.is_leader()
+        metrics.running_state.is_ok() && metrics.current_leader == Some(self.id) && metrics.state.is_leader()
+    }
+
+    /// Why it stopped; none while it runs.
+    pub fn stopped(&self) -> Option<String> {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        metrics.running_state.as_ref().err().map(ToString::to_string)
     }
 
     fn not_leader(&self) -> Refusal {
@@ -168,17 +196,30 @@ impl Replica {
         let admitted = self.state.read(|view, live| {
             admit(view, &self.cluster, self.ticket_key.as_ref(), self.state.estimate(live), submission)
         });
-        admitted.map_err(|error| self.unreadable(&error))
+        self.readable(admitted)
     }
 
-    fn unreadable(&self, error: &kindred_core::state::ReadError) -> Refusal {
-        tracing::error!(shard = self.shard().0, %error, "a record cannot be read");
-        self.state.report_damage();
-        ShardError::Unavailable { retry_after_ms: 1_000 }.into()
+    /// What was read; nothing, and a note of why, if it could not be.
+    pub fn noted<T>(&self, read: Result<T, ReadError>) -> Option<T> {
+        match read {
+            Ok(read) => Some(read),
+            Err(error) => {
+                tracing::error!(shard = self.shard().0, %error, "a record cannot be read");
+                self.state.health().note(&error.into());
+                None
+            }
+        }
+    }
+
+    fn readable<T>(&self, read: Result<T, ReadError>) -> Result<T, Refusal> {
+        self.noted(read).ok_or_else(|| ShardError::Unavailable { retry_after_ms: 1_000 }.into())
     }
 
     /// Proposes a verified command and waits for its decision.
     pub async fn propose(&self, envelope: Envelope, deadline: Instant) -> Result<Committed, Refusal> {
+        if self.full.load(Ordering::Relaxed) {
+            return Err(ShardError::DiskFull.into());
+        }
         let (reply, decided) = oneshot::channel();
         let proposal = Proposal { envelope, deadline, reply };
         if self.proposals.try_send(proposal).is_err() {
@@ -236,28 +277,21 @@ impl Replica {
             let applied_index = live.applied.map_or(0, |id| id.index);
             Ok(Observed { answer, age_ms, shard_time_ms: now_ms, applied_index })
         });
-        looked.map_err(|error| self.unreadable(&error))
+        self.readable(looked)
     }
 
     /// How old the state may be; none if this replica has never heard from a leader since it started.
     fn age_ms(&self) -> Option<u64> {
         let metrics = self.raft.metrics();
-        let acked = {
+        let leads_and_applied = {
             let metrics = metrics.borrow_watched();
-            if metrics.current_leader == Some(self.id) { metrics.last_quorum_acked } else { None }
+            let committed = metrics.local_committed.map_or(0, |id| id.index);
+            metrics.current_leader == Some(self.id) && self.state.applied_index() >= committed
         };
-        match acked {
-            Some(acked) => {
-                let age = (*acked).elapsed();
-                Some(u64::try_from(age.as_millis()).unwrap_or(u64::MAX))
-            }
-            None => self.freshness.age_ms(self.state.applied_index()),
+        match leads_and_applied {
+            true => leader_age_ms(&self.raft),
+            false => self.freshness.age_ms(self.state.applied_index()),
         }
-    }
-
-    /// This node's monotonic clock.
-    pub fn monotonic_ms(&self) -> u64 {
-        self.env.clock.monotonic_ms()
     }
 
     /// True once this node gives leadership away and takes none.
@@ -265,54 +299,79 @@ impl Replica {
         self.stepping_down.load(Ordering::Relaxed)
     }
 
-    /// Gives leadership to a voter in the shard's home region, if there is one that is alive and not behind.
-    pub async fn prefer_home(&self) {
+    /// Gives leadership to a voter in the shard's home region, if there is one that is alive, not behind, and willing.
+    pub async fn prefer_home(&self, links: &Links) {
         let Some(home) = self.home else { return };
-        let target = {
-            let metrics = self.raft.metrics();
-            let metrics = metrics.borrow_watched();
-            let membership = metrics.membership_config.membership();
-            let at_home = |id: &u64| membership.get_node(id).is_some_and(|member| member.region == home.0);
-            if !metrics.state.is_leader() || at_home(&self.id) {
+        let candidates = self.candidates();
+        if !self.leads() || candidates.iter().any(|c| c.id == self.id && c.member.region == home.0) {
+            return;
+        }
+        let at_home = candidates.into_iter().filter(|c| c.id != self.id && c.member.region == home.0 && c.is_fit);
+        for candidate in at_home {
+            if self.would_lead(links, &candidate).await {
+                tracing::info!(shard = self.shard().0, to = candidate.member.name, "giving leadership to the home region");
+                let _ = self.raft.trigger().transfer_leader(candidate.id).await;
                 return;
             }
-            let acked = |id: &u64| {
-                let at = metrics.heartbeat.as_ref().and_then(|acked| acked.get(id).copied().flatten());
-                at.is_some_and(|at| (*at).elapsed() < ALIVE_WITHIN)
-            };
-            let matched = |id: &u64| {
-                let matched = metrics.replication.as_ref().and_then(|progress| progress.get(id).copied().flatten());
-                matched.map_or(0, |id| id.index) + BEHIND_MAX >= metrics.last_log_index.unwrap_or(0)
-            };
-            membership.voter_ids().find(|id| at_home(id) && acked(id) && matched(id))
-        };
-        if let Some(target) = target {
-            tracing::info!(shard = self.shard().0, replica = target, "giving leadership to the home region");
-            let _ = self.raft.trigger().transfer_leader(target).await;
         }
     }
 
-    /// Hands leadership to the voter that is furthest along; true once another replica leads, or if this one did not.
-    pub async fn hand_over(&self, within: Duration) -> bool {
+    /// All voters, as the leader sees them.
+    fn candidates(&self) -> Vec<Candidate> {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let membership = metrics.membership_config.membership();
+        let candidate = |id: u64| {
+            let acked = metrics.heartbeat.as_ref().and_then(|acked| acked.get(&id).copied().flatten());
+            let matched = metrics.replication.as_ref().and_then(|progress| progress.get(&id).copied().flatten());
+            let matched = matched.map_or(0, |id| id.index);
+            let is_alive = acked.is_some_and(|at| (*at).elapsed() < ALIVE_WITHIN);
+            let is_fit = is_alive && matched + BEHIND_MAX >= metrics.last_log_index.unwrap_or(0);
+            Some(Candidate { id, member: membership.get_node(&id)?.clone(), matched, is_fit })
+        };
+        membership.voter_ids().filter_map(candidate).collect()
+    }
+
+    /// openraft cannot take a transfer back: a leader whose successor refuses leads nothing until it is deposed. So the
+    /// successor is asked first.
+    async fn would_lead(&self, links: &Links, candidate: &Candidate) -> bool {
+        let Some(link) = links.get(&candidate.member.name) else { return false };
+        let frame = Frame::request(self.shard().0, candidate.id, Kind::WouldLead, bytes::Bytes::new());
+        link.call(frame, ASK_WITHIN).await.is_ok()
+    }
+
+    /// True if a majority of the voters, this leader among them, is alive and not behind without that replica.
+    pub fn is_well_without(&self, id: u64) -> bool {
+        let candidates = self.candidates();
+        let voters = candidates.iter().filter(|c| c.id != id).count() + 1;
+        let fit = candidates.iter().filter(|c| c.id != id && (c.is_fit || c.id == self.id)).count();
+        self.leads() && id != self.id && fit > voters / 2
+    }
+
+    /// Hands leadership to a voter that is alive and willing, one at home if there is one; true once another replica
+    /// leads, or if this one did not.
+    pub async fn hand_over(&self, links: &Links, within: Duration) -> bool {
         self.stepping_down.store(true, Ordering::Relaxed);
         self.raft.runtime_config().elect(false);
         if !self.leads() {
             return true;
         }
-        let target = {
-            let metrics = self.raft.metrics();
-            let metrics = metrics.borrow_watched();
-            let voters: std::collections::BTreeSet<u64> = metrics.membership_config.voter_ids().collect();
-            let progress = metrics.replication.iter().flatten();
-            let others = progress.filter(|(id, _)| **id != self.id && voters.contains(id));
-            others.max_by_key(|(_, matched)| **matched).map(|(id, _)| *id)
-        };
-        let Some(target) = target else { return false };
-        if self.raft.trigger().transfer_leader(target).await.is_err() {
-            return false;
+        let mut others: Vec<_> = self.candidates().into_iter().filter(|c| c.id != self.id && c.is_fit).collect();
+        let is_home = |c: &Candidate| self.home.is_some_and(|home| c.member.region == home.0);
+        others.sort_by_key(|c| std::cmp::Reverse((is_home(c), c.matched)));
+        for candidate in others {
+            if self.would_lead(links, &candidate).await
+                && self.raft.trigger().transfer_leader(candidate.id).await.is_ok()
+            {
+                return self.is_led_by_another(within).await;
+            }
         }
+        false
+    }
+
+    async fn is_led_by_another(&self, within: Duration) -> bool {
         let mut metrics = self.raft.metrics();
-        let handed_over = async {
+        let led = async {
             while metrics.borrow_watched().current_leader.is_none_or(|leader| leader == self.id) {
                 if metrics.changed().await.is_err() {
                     return false;
@@ -320,7 +379,7 @@ impl Replica {
             }
             true
         };
-        timeout(within, handed_over).await.unwrap_or(false)
+        timeout(within, led).await.unwrap_or(false)
     }
 
     /// Stops it; its log and state stay.

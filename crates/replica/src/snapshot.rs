@@ -269,7 +269,12 @@ impl Receiver {
     fn stage(&self, chunk: &Chunk, state: &State) -> Result<Option<u32>, Failed> {
         let mut staging = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if chunk.sequence == 0 && staging.as_ref().is_none_or(|s| s.snapshot != chunk.snapshot) {
-            *staging = Some(Staging { snapshot: chunk.snapshot, next: 0, generation: state.stage() });
+            let fresh = Staging { snapshot: chunk.snapshot, next: 0, generation: state.stage() };
+            if let Some(replaced) = staging.replace(fresh)
+                && let Err(error) = state.unstage(replaced.generation)
+            {
+                tracing::warn!(shard = state.shard.0, %error, "an abandoned snapshot could not be deleted");
+            }
         }
         let Some(current) = staging.as_mut().filter(|s| s.snapshot == chunk.snapshot) else { return Ok(None) };
         // A repeat of the chunk before, whose answer was lost, is answered again.

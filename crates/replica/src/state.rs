@@ -1,7 +1,7 @@
 //! One replica's state as everybody but the applier sees it: reads at one point of the log, and news of changes.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 
 use bytes::{Bytes, BytesMut};
@@ -12,11 +12,13 @@ use kindred_core::limits::SHARD_TIME_STEP_MS_MAX;
 use kindred_core::state::{Key, Record, View as _};
 use kindred_store::engine::{Batch, Column, Durability, Engine, Read, Write};
 use kindred_store::keys::{self, MetaKey};
+use kindred_store::log_writer::LogWriter;
 use kindred_store::state::{StateView, writes};
 use tokio::sync::watch;
 
 use crate::codec::{Compact, Malformed, take_option};
 use crate::error::Error;
+use crate::health::Health;
 use crate::log_store::{put_meta, read_meta};
 use crate::types::{LogId, StoredMembership};
 
@@ -33,9 +35,22 @@ pub struct State {
     effects: watch::Sender<u64>,
     applied: watch::Sender<u64>,
     entries_applied: AtomicU64,
-    damaged: AtomicBool,
+    health: Arc<Health>,
+    log_writer: LogWriter,
     /// Next generation to stage a snapshot in; never one that was used before by this process.
     next_generation: Mutex<u32>,
+}
+
+/// What a state is opened with.
+pub struct Opening {
+    /// Where it is kept.
+    pub engine: Arc<dyn Engine>,
+    /// For what must be durable.
+    pub log_writer: LogWriter,
+    /// Time and chance.
+    pub env: Env,
+    /// Flags that the replica's parts share.
+    pub health: Arc<Health>,
 }
 
 /// Where the state stands.
@@ -76,15 +91,14 @@ impl Compact for Applied {
 
 impl State {
     /// Opens the shard's state, and clears what an interrupted snapshot left behind.
-    pub fn open(engine: Arc<dyn Engine>, env: Env, shard: ShardId, region: RegionIndex) -> Result<Self, Error> {
+    pub fn open(opening: Opening, shard: ShardId, region: RegionIndex) -> Result<Self, Error> {
+        let Opening { engine, log_writer, env, health } = opening;
         let stored = read_meta::<Applied>(engine.as_ref(), shard, MetaKey::Applied)?;
         let (generation, applied, membership) = match stored {
             Some(stored) => (stored.generation, stored.applied, stored.membership),
             None => (1, None, StoredMembership::default()),
         };
-        let (_, after_live) = keys::state_range(shard, generation);
-        let (_, after_all) = keys::state_range(shard, u32::MAX);
-        engine.commit(vec![Write::DeleteRange(Column::State, after_live, after_all)], Durability::Buffered)?;
+        engine.commit(others(shard, generation), Durability::Buffered)?;
         let time_ms = shard_time(engine.as_ref(), shard, generation)?;
         let live = Live { generation, applied, membership, time_ms, seen_at_ms: env.clock.monotonic_ms() };
         Ok(Self {
@@ -97,7 +111,8 @@ impl State {
             watchers: Watchers::default(),
             effects: watch::Sender::new(0),
             entries_applied: AtomicU64::new(0),
-            damaged: AtomicBool::new(false),
+            health,
+            log_writer,
             next_generation: Mutex::new(generation + 1),
         })
     }
@@ -148,19 +163,21 @@ impl State {
         self.watchers.watch(aggregate)
     }
 
-    /// Notes that a record cannot be read: this replica must be rebuilt from its peers.
-    pub fn report_damage(&self) {
-        self.damaged.store(true, Ordering::Relaxed);
+    /// From here on nothing is written; what is being written just now is waited for.
+    pub fn retire(&self) {
+        let _writing = self.live.write().unwrap_or_else(PoisonError::into_inner);
+        self.health.retire();
     }
 
-    /// True once a record could not be read.
-    pub fn is_damaged(&self) -> bool {
-        self.damaged.load(Ordering::Relaxed)
+    /// How the replica is.
+    pub fn health(&self) -> &Health {
+        &self.health
     }
 
     /// Commits what one entry changed, together with the applied index, in one batch.
     pub fn commit(&self, change: Committing) -> Result<(), Error> {
         let mut live = self.live.write().unwrap_or_else(PoisonError::into_inner);
+        self.health.check()?;
         let membership = change.membership.unwrap_or_else(|| live.membership.clone());
         let mut batch = writes(self.shard, live.generation, &change.changes);
         let record = Applied { generation: live.generation, applied: Some(change.log_id), membership };
@@ -199,6 +216,7 @@ impl State {
 
     /// Adds pairs (key without its prefix, value) to a staged generation.
     pub fn stage_pairs(&self, generation: u32, pairs: Vec<(Bytes, Bytes)>) -> Result<(), Error> {
+        self.health.check()?;
         let (prefix, _) = keys::state_range(self.shard, generation);
         let batch = pairs
             .into_iter()
@@ -207,27 +225,42 @@ impl State {
         Ok(self.engine.commit(batch, Durability::Buffered)?)
     }
 
-    /// The writes that put a staged generation in the place of the live one.
-    pub fn switch_batch(&self, generation: u32, applied: Option<LogId>, membership: &StoredMembership) -> Batch {
-        let (first, _) = keys::state_range(self.shard, 0);
-        let (staged, _) = keys::state_range(self.shard, generation);
-        let record = Applied { generation, applied, membership: membership.clone() };
-        vec![put_meta(self.shard, MetaKey::Applied, &record), Write::DeleteRange(Column::State, first, staged)]
+    /// Deletes what was staged under a generation that will not be installed.
+    pub fn unstage(&self, generation: u32) -> Result<(), Error> {
+        let (first, last) = keys::state_range(self.shard, generation);
+        Ok(self.engine.commit(vec![Write::DeleteRange(Column::State, first, last)], Durability::Buffered)?)
     }
 
-    /// Makes a staged generation the live one while `commit` writes [`Self::switch_batch`].
-    pub fn switched(&self, generation: u32, applied: Option<LogId>, membership: StoredMembership) -> Result<(), Error> {
+    /// Makes a staged generation the live one, durably, and deletes all others.
+    pub async fn install(
+        &self,
+        generation: u32,
+        applied: Option<LogId>,
+        membership: StoredMembership,
+    ) -> Result<(), Error> {
+        self.health.check()?;
         let time_ms = shard_time(self.engine.as_ref(), self.shard, generation)?;
-        let batch = self.switch_batch(generation, applied, &membership);
-        let mut live = self.live.write().unwrap_or_else(PoisonError::into_inner);
-        self.engine.commit(batch, Durability::Synced)?;
-        *live = Live { generation, applied, membership, time_ms, seen_at_ms: self.env.clock.monotonic_ms() };
-        drop(live);
+        let record = Applied { generation, applied, membership: membership.clone() };
+        // Through the log writer, which ends the node if a sync fails. Until the switch below, readers see the old state.
+        self.log_writer.write(vec![put_meta(self.shard, MetaKey::Applied, &record)]).await?;
+        {
+            let mut live = self.live.write().unwrap_or_else(PoisonError::into_inner);
+            *live = Live { generation, applied, membership, time_ms, seen_at_ms: self.env.clock.monotonic_ms() };
+            self.engine.commit(others(self.shard, generation), Durability::Buffered)?;
+        }
         self.applied.send_replace(applied.map_or(0, |id| id.index));
         self.watchers.touch_all();
         self.effects.send_modify(|n| *n += 1);
         Ok(())
     }
+}
+
+/// Deletes every generation but this one.
+fn others(shard: ShardId, generation: u32) -> Batch {
+    let (first, _) = keys::state_range(shard, 0);
+    let (from, to) = keys::state_range(shard, generation);
+    let (_, last) = keys::state_range(shard, u32::MAX);
+    vec![Write::DeleteRange(Column::State, first, from), Write::DeleteRange(Column::State, to, last)]
 }
 
 /// A state that nothing changes any more.
@@ -260,7 +293,7 @@ pub struct Committing {
 
 fn shard_time(engine: &dyn Read, shard: ShardId, generation: u32) -> Result<u64, Error> {
     let record = StateView::new(engine, shard, generation).get(&Key::Shard);
-    match record.map_err(|error| Error::Record(error.0))? {
+    match record? {
         Some(Record::Shard(shard)) => Ok(shard.time_ms),
         _ => Ok(0),
     }

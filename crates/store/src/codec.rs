@@ -85,9 +85,20 @@ pub enum Kind {
 #[error("malformed: {0}")]
 pub struct Malformed(pub &'static str);
 
+impl Malformed {
+    const CHECKSUM: Self = Self("checksum of a record");
+    const TOO_SHORT: Self = Self("record too short");
+
+    /// True if the bytes are not what was written. Otherwise they are whole, and it is this program that does not know
+    /// them: a newer one may have written them, so nothing must be thrown away.
+    pub fn is_damage(&self) -> bool {
+        [Self::CHECKSUM, Self::TOO_SHORT].contains(self)
+    }
+}
+
 impl From<Malformed> for engine::Error {
     fn from(malformed: Malformed) -> Self {
-        Self::Corrupt(malformed.0.into())
+        if malformed.is_damage() { Self::Corrupt(malformed.0.into()) } else { Self::Io(malformed.to_string()) }
     }
 }
 
@@ -100,10 +111,10 @@ pub fn seal(kind: Kind, payload: &[u8]) -> Bytes {
 
 /// The payload of a sealed record, without a copy.
 pub fn open(kind: Kind, sealed: &Bytes) -> Result<Bytes, Malformed> {
-    let end = sealed.len().checked_sub(TAIL).filter(|end| *end >= HEAD).ok_or(Malformed("record too short"))?;
+    let end = sealed.len().checked_sub(TAIL).filter(|end| *end >= HEAD).ok_or(Malformed::TOO_SHORT)?;
     let (body, sum) = sealed.split_at(end);
     if crc32c::crc32c(body).to_be_bytes() != sum {
-        return Err(Malformed("checksum of a record"));
+        return Err(Malformed::CHECKSUM);
     }
     if body[0] != FORMAT {
         return Err(Malformed("format version of a record"));

@@ -89,11 +89,11 @@ impl View for StateView<'_> {
 }
 
 fn unreadable(error: engine::Error) -> ReadError {
-    ReadError(error.to_string())
+    ReadError { what: error.to_string(), damaged: matches!(error, engine::Error::Corrupt(_)) }
 }
 
 fn damaged(malformed: Malformed) -> ReadError {
-    ReadError(malformed.to_string())
+    ReadError { what: malformed.to_string(), damaged: malformed.is_damage() }
 }
 
 /// An apply's changes as writes of the shard's state, with the index of device keys kept in step. The caller adds what

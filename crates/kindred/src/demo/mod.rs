@@ -74,7 +74,8 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let Some(told) = told else { return Err(Exit::error(exit::FAILED, "interrupted; the nodes are stopped")) };
     let error = told.err().map(|error| format!("{error:#}"));
     let events = kindred_check::read_file(&history)?;
-    let played = Played { nodes: REGIONS.len(), regions: REGIONS.len(), steps, history: &history, error };
+    let kept = (args.history.is_some() || args.data.is_some() || error.is_some()).then_some(history.as_path());
+    let played = Played { nodes: REGIONS.len(), regions: REGIONS.len(), steps, history: kept, error };
     let outcome = Outcome::new(played, &events);
     match args.output {
         Output::Json => output::json(&outcome)?,

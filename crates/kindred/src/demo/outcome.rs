@@ -29,7 +29,9 @@ pub(super) struct Outcome {
     /// What contradicts a promise.
     violations: Vec<Violation>,
     steps: Vec<Step>,
-    history: String,
+    /// Where the history stays.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    history: Option<String>,
     /// Why the story broke off.
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
@@ -49,7 +51,8 @@ pub(super) struct Played<'a> {
     pub(super) nodes: usize,
     pub(super) regions: usize,
     pub(super) steps: Vec<Step>,
-    pub(super) history: &'a Path,
+    /// The history's file, if it stays.
+    pub(super) history: Option<&'a Path>,
     pub(super) error: Option<String>,
 }
 
@@ -76,7 +79,7 @@ impl Outcome {
             validations: Validations::of(events),
             violations: report.violations,
             steps: played.steps,
-            history: played.history.display().to_string(),
+            history: played.history.map(|path| path.display().to_string()),
             error: played.error,
         }
     }
@@ -152,7 +155,7 @@ mod tests {
     use super::*;
 
     fn played(error: Option<String>) -> Played<'static> {
-        Played { nodes: 3, regions: 3, steps: Vec::new(), history: Path::new("h.jsonl"), error }
+        Played { nodes: 3, regions: 3, steps: Vec::new(), history: Some(Path::new("h.jsonl")), error }
     }
 
     #[test]

@@ -7,7 +7,7 @@ use kindred_core::env::{Clock, Entropy, Env};
 use kindred_core::id::{RegionIndex, ShardId};
 use kindred_replica::log_store::LogStore;
 use kindred_replica::machine::Machine;
-use kindred_replica::state::State;
+use kindred_replica::state::{Opening, State};
 use kindred_store::engine::Engine;
 use kindred_store::log_writer::LogWriter;
 
@@ -38,7 +38,8 @@ pub fn env() -> Env {
 /// Log and machine of one shard. Inside a runtime.
 pub fn store(engine: Arc<dyn Engine>) -> (LogStore, Machine) {
     let writer = LogWriter::run_task(engine.clone());
-    let log = LogStore::open(engine.clone(), writer, SHARD).unwrap();
-    let state = Arc::new(State::open(engine, env(), SHARD, RegionIndex(0)).unwrap());
+    let opening = || Opening { engine: engine.clone(), log_writer: writer.clone(), env: env(), health: Arc::default() };
+    let log = LogStore::open(opening(), SHARD).unwrap();
+    let state = Arc::new(State::open(opening(), SHARD, RegionIndex(0)).unwrap());
     (log, Machine::new(state))
 }
