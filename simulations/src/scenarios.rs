@@ -69,7 +69,9 @@ pub fn crash(seed: u64) -> Result<(), Failed> {
             link_and_check(&mut owner, 1).await?;
             linked.reach(round);
         }
-        Ok(())
+        // The third crash comes after this.
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        check(&owner).await
     });
     let mut crashed = 0;
     while !sim.step()? {

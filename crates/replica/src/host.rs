@@ -321,7 +321,8 @@ impl Replicas {
     /// Refuses leadership from now on, hands over what this node leads, and ends the streams of its peers.
     pub async fn hand_over(&self) {
         let replicas = self.all();
-        futures::future::join_all(replicas.iter().map(|replica| replica.hand_over(&self.links, HAND_OVER_WITHIN))).await;
+        futures::future::join_all(replicas.iter().map(|replica| replica.hand_over(&self.links, HAND_OVER_WITHIN)))
+            .await;
         self.stopping.send_replace(true);
     }
 
@@ -566,7 +567,9 @@ async fn mend(replicas: &Arc<Replicas>, shard: ShardId, damaged: bool) -> Result
         let links: Vec<_> = replicas.links.all().cloned().collect();
         let answers = links.iter().map(|link| link.call(frame(), FORWARD_QUERY_WITHIN));
         if !futures::future::join_all(answers).await.iter().any(Result::is_ok) {
-            return Err(Error::Damaged("no leader says that the shard is well without this replica; it is kept".into()));
+            return Err(Error::Damaged(
+                "no leader says that the shard is well without this replica; it is kept".into(),
+            ));
         }
     }
     replicas.discard(shard).await?;

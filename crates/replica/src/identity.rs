@@ -70,7 +70,12 @@ impl Identity {
         if stored.name != name {
             return Err(Error::ForeignDirectory { directory: stored.name, name: name.to_owned() });
         }
-        Ok(Self { node_id: stored.node_id, name: stored.name, belonging: watch::Sender::new(stored.belonging), changing: Mutex::default() })
+        Ok(Self {
+            node_id: stored.node_id,
+            name: stored.name,
+            belonging: watch::Sender::new(stored.belonging),
+            changing: Mutex::default(),
+        })
     }
 
     /// Which cluster this node belongs to.

@@ -161,7 +161,9 @@ impl Exchange {
             match queue.try_send(item) {
                 Ok(()) => return,
                 // One stalled replica must not hold up the others' heartbeats and votes.
-                Err(mpsc::error::TrySendError::Full(item)) => return self.refuse(&item.frame, Failure::Overloaded).await,
+                Err(mpsc::error::TrySendError::Full(item)) => {
+                    return self.refuse(&item.frame, Failure::Overloaded).await;
+                }
                 // That pipeline ended with an error; the next one takes over.
                 Err(mpsc::error::TrySendError::Closed(returned)) => item = returned,
             }

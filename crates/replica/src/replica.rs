@@ -19,8 +19,8 @@ use openraft::{Instant as _, ReadPolicy};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout};
 
-use crate::freshness::Freshness;
 use crate::frames::{Frame, Kind};
+use crate::freshness::Freshness;
 use crate::link::Links;
 use crate::log_store::LogStore;
 use crate::network::leader_age_ms;
@@ -309,7 +309,11 @@ impl Replica {
         let at_home = candidates.into_iter().filter(|c| c.id != self.id && c.member.region == home.0 && c.is_fit);
         for candidate in at_home {
             if self.would_lead(links, &candidate).await {
-                tracing::info!(shard = self.shard().0, to = candidate.member.name, "giving leadership to the home region");
+                tracing::info!(
+                    shard = self.shard().0,
+                    to = candidate.member.name,
+                    "giving leadership to the home region"
+                );
                 let _ = self.raft.trigger().transfer_leader(candidate.id).await;
                 return;
             }
