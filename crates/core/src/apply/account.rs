@@ -13,7 +13,7 @@ use crate::state::{Key, ReadError, Record, Timer};
 use crate::{digest, invariants};
 
 impl Tx<'_> {
-    fn account(&self, id: &AccountId) -> Result<Option<Account>, ReadError> {
+    pub(super) fn account(&self, id: &AccountId) -> Result<Option<Account>, ReadError> {
         Ok(match self.get(&Key::Account(id.clone()))? {
             Some(Record::Account(account)) => Some(account),
             _ => None,
@@ -89,7 +89,8 @@ impl Tx<'_> {
         if let Some(outcome) = self.decided(&approval.account, ticket)? {
             return Ok(Ok(Outcome::Decided(outcome)));
         }
-        let outcome = self.link_undecided(envelope, ticket, approval)?;
+        let account = self.account(&approval.account)?;
+        let outcome = self.link_undecided(envelope, ticket, account);
         self.emit(Effect::Settle { ticket: *ticket, outcome: outcome.clone() });
         Ok(Ok(Outcome::Decided(outcome)))
     }
@@ -99,14 +100,18 @@ impl Tx<'_> {
         &mut self,
         envelope: &Envelope,
         ticket: &TicketId,
-        approval: &Approval,
-    ) -> Result<TicketOutcome, ReadError> {
-        let outcome = match self.try_link(envelope, approval)? {
+        account: Option<Account>,
+    ) -> TicketOutcome {
+        let Command::Link { approval, .. } = &envelope.command else {
+            return TicketOutcome::Refused(Rejection::InvalidRequest("command"));
+        };
+        let linked = account.ok_or(Rejection::AccountNotFound);
+        let outcome = match linked.and_then(|account| self.try_link(envelope, approval, account)) {
             Ok(receipt) => TicketOutcome::Linked(receipt),
             Err(reason) => TicketOutcome::Refused(reason),
         };
         self.record_outcome(&approval.account, ticket, &outcome);
-        Ok(outcome)
+        outcome
     }
 
     pub(super) fn decide(&mut self, account: &AccountId, ticket: &TicketId, decision: Decision) -> Step {
@@ -135,14 +140,16 @@ impl Tx<'_> {
         self.set_timer(self.now() + limits::OUTCOME_TTL_MS, Timer::OutcomeRemoval(account.clone(), *ticket));
     }
 
-    fn try_link(&mut self, envelope: &Envelope, approval: &Approval) -> Result<Result<Receipt, Rejection>, ReadError> {
+    fn try_link(
+        &mut self,
+        envelope: &Envelope,
+        approval: &Approval,
+        mut account: Account,
+    ) -> Result<Receipt, Rejection> {
         let Command::Link { ticket, device_key, device, .. } = &envelope.command else {
-            return Ok(Err(Rejection::InvalidRequest("command")));
+            return Err(Rejection::InvalidRequest("command"));
         };
-        let Some(mut account) = self.account(&approval.account)? else { return Ok(Err(Rejection::AccountNotFound)) };
-        if let Err(rejection) = may_link(&account, approval, ticket, device_key, self.now()) {
-            return Ok(Err(rejection));
-        }
+        may_link(&account, approval, ticket, device_key, self.now())?;
         let before = account.clone();
         let mut ended = Vec::new();
         if let ApprovalKind::LinkReplacing(victim) = approval.kind
@@ -163,7 +170,7 @@ impl Tx<'_> {
         account.sessions.push(session.clone());
         let (id, seq) = (session.id, session.seq);
         let account = self.commit_set(&before, account, vec![session], ended, envelope.request);
-        Ok(Ok(Receipt {
+        Ok(Receipt {
             session: id,
             seq,
             version_before: before.set_version,
@@ -172,7 +179,7 @@ impl Tx<'_> {
             sessions_before: before.sessions.iter().map(|s| s.id).collect(),
             sessions_after: account.sessions.iter().map(|s| s.id).collect(),
             log_index: self.log_index,
-        }))
+        })
     }
 
     pub(super) fn unlink(&mut self, envelope: &Envelope, id: &AccountId, target: &SessionId) -> Step {

@@ -136,28 +136,28 @@ impl Tx<'_> {
             approved_at_ms: self.now(),
             approved_by: envelope.request,
         };
-        match self.advance(ticket, approved)? {
-            Ok(Outcome::Ticket(ticket)) => self.finish_at_home(*ticket),
-            other => Ok(other),
+        let approved = Ticket { state: approved, ..ticket.clone() };
+        match self.finish_at_home(&approved)? {
+            Some(settled) => self.advance(ticket, settled),
+            None => self.advance(ticket, approved.state),
         }
     }
 
     /// A ticket that was opened where its account lives, in the same shard, is decided and settled in the entry that
-    /// approves it: there is no other shard to ask, so nothing can come in between.
-    fn finish_at_home(&mut self, ticket: Ticket) -> Step {
-        let (TicketState::Approved { scan, approval, .. }, Some(link)) = (&ticket.state, super::link_of(&ticket))
-        else {
-            return Ok(Ok(Outcome::Ticket(Box::new(ticket))));
+    /// approves it: there is no other shard to ask, so nothing can come in between. `None` for any other ticket.
+    fn finish_at_home(&mut self, ticket: &Ticket) -> Result<Option<TicketState>, ReadError> {
+        let (TicketState::Approved { scan, .. }, Some(link)) = (&ticket.state, super::link_of(ticket)) else {
+            return Ok(None);
         };
-        let here = ticket.id.region() == self.region && scan.home == self.region;
-        if !here || self.get(&Key::Account(scan.account.clone()))?.is_none() {
-            return Ok(Ok(Outcome::Ticket(Box::new(ticket))));
+        if ticket.id.region() != self.region || scan.home != self.region {
+            return Ok(None);
         }
+        let Some(account) = self.account(&scan.account)? else { return Ok(None) };
         let outcome = match self.decided(&scan.account, &ticket.id)? {
             Some(outcome) => outcome,
-            None => self.link_undecided(&link, &ticket.id, approval)?,
+            None => self.link_undecided(&link, &ticket.id, Some(account)),
         };
-        self.settle(&ticket.id, &outcome)
+        Ok(settled(&ticket.state, &outcome))
     }
 
     pub(super) fn deny(&mut self, envelope: &Envelope, id: &TicketId) -> Step {
@@ -203,23 +203,25 @@ impl Tx<'_> {
     /// Writes the account's decision. A ticket that is settled already answers with what it is.
     pub(super) fn settle(&mut self, id: &TicketId, outcome: &TicketOutcome) -> Step {
         let Some(ticket) = self.ticket(id)? else { return Ok(Err(Rejection::TicketNotFound)) };
-        let TicketState::Approved { scan, envelope, .. } = &ticket.state else {
-            return Ok(Ok(Outcome::Ticket(Box::new(ticket))));
-        };
-        let settled = match outcome {
-            TicketOutcome::Linked(receipt) => TicketState::Linked {
-                account: scan.account.clone(),
-                receipt: receipt.clone(),
-                envelope: envelope.clone(),
-            },
-            TicketOutcome::Refused(reason) => {
-                TicketState::Refused { account: scan.account.clone(), reason: reason.clone() }
-            }
-            TicketOutcome::Cancelled => TicketState::Cancelled,
-            TicketOutcome::Expired => TicketState::Expired,
-        };
-        self.advance(ticket, settled)
+        match settled(&ticket.state, outcome) {
+            Some(settled) => self.advance(ticket, settled),
+            None => Ok(Ok(Outcome::Ticket(Box::new(ticket)))),
+        }
     }
+}
+
+/// What the account's decision makes of an APPROVED ticket; `None` in any other state.
+fn settled(state: &TicketState, outcome: &TicketOutcome) -> Option<TicketState> {
+    let TicketState::Approved { scan, envelope, .. } = state else { return None };
+    let account = scan.account.clone();
+    Some(match outcome {
+        TicketOutcome::Linked(receipt) => {
+            TicketState::Linked { account, receipt: receipt.clone(), envelope: envelope.clone() }
+        }
+        TicketOutcome::Refused(reason) => TicketState::Refused { account, reason: reason.clone() },
+        TicketOutcome::Cancelled => TicketState::Cancelled,
+        TicketOutcome::Expired => TicketState::Expired,
+    })
 }
 
 /// What a step that comes too late is told.
