@@ -222,10 +222,24 @@ impl Node {
 
     /// SIGTERM.
     pub fn terminate(&self) -> anyhow::Result<()> {
+        self.signal("TERM")
+    }
+
+    /// SIGSTOP: it keeps its connections, and does nothing.
+    pub fn freeze(&self) -> anyhow::Result<()> {
+        self.signal("STOP")
+    }
+
+    /// SIGCONT.
+    pub fn thaw(&self) -> anyhow::Result<()> {
+        self.signal("CONT")
+    }
+
+    fn signal(&self, name: &str) -> anyhow::Result<()> {
         let pid = self.child.as_ref().context("it does not run")?.id();
         // The shell's own: a slim image has no program of that name.
-        let sent = Command::new("sh").arg("-c").arg(format!("kill -TERM {pid}")).status()?;
-        anyhow::ensure!(sent.success(), "kill -TERM {pid}: {sent}");
+        let sent = Command::new("sh").arg("-c").arg(format!("kill -{name} {pid}")).status()?;
+        anyhow::ensure!(sent.success(), "kill -{name} {pid}: {sent}");
         Ok(())
     }
 

@@ -17,7 +17,7 @@ pub mod people;
 pub mod points;
 pub mod trace;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
@@ -31,6 +31,20 @@ pub const SOON: Duration = Duration::from_secs(45);
 
 /// Between two looks.
 const LOOK_AGAIN: Duration = Duration::from_millis(25);
+
+/// No test of a cluster takes longer than this, on any machine.
+const STORY_WITHIN: Duration = Duration::from_secs(150);
+
+/// Plays a test, and fails if it does not come to its end.
+pub async fn story<T>(story: impl Future<Output = T>) -> T {
+    let mut story = std::pin::pin!(story);
+    tokio::select! {
+        biased;
+        told = &mut story => told,
+        // While the story is still there: as it goes, its cluster tells what the nodes were at.
+        () = sleep(STORY_WITHIN) => panic!("the test did not end within {} s", STORY_WITHIN.as_secs()),
+    }
+}
 
 /// Looks until it is so; what it saw last is the error.
 pub async fn eventually<T>(
@@ -61,7 +75,35 @@ pub fn binary() -> anyhow::Result<PathBuf> {
     if !binary.is_file() {
         bail!("{} is missing; build it first: cargo build --workspace", binary.display());
     }
+    if let Some(newer) = newer_than(&binary)? {
+        // `cargo test --workspace` builds it; with `--test` of one test only, nothing does. Told where a test fails.
+        eprintln!("{} is older than {}; cargo build --workspace", binary.display(), newer.display());
+    }
     Ok(binary)
+}
+
+/// A source of the binary that was changed after it was built.
+fn newer_than(binary: &Path) -> anyhow::Result<Option<PathBuf>> {
+    let built = binary.metadata()?.modified()?;
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("tests/ lies in the workspace")?;
+    let mut open = vec![root.join("proto")];
+    for entry in std::fs::read_dir(root.join("crates"))? {
+        open.push(entry?.path().join("src"));
+    }
+    while let Some(dir) = open.pop() {
+        for entry in std::fs::read_dir(&dir)? {
+            let path = entry?.path();
+            match path.is_dir() {
+                true => open.push(path),
+                // An editor's file may be gone by now.
+                false if path.metadata().is_ok_and(|is| is.modified().is_ok_and(|at| at > built)) => {
+                    return Ok(Some(path));
+                }
+                false => {}
+            }
+        }
+    }
+    Ok(None)
 }
 
 /// A command of the binary, untouched by what the environment sets for nodes.

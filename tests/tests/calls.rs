@@ -11,7 +11,7 @@ use kindred_core::id::{AccountId, RequestId, SessionId, TicketId};
 use kindred_core::limits::ENVELOPE_BYTES_MAX;
 use kindred_core::model::Requester;
 use kindred_tests::people::{Shown, about};
-use kindred_tests::{Cluster, Options, People, REGIONS, SOON, eventually};
+use kindred_tests::{Cluster, Options, People, REGIONS, SOON, eventually, story};
 use kindred_wire::convert::{self, raw};
 use kindred_wire::net::{Tcp, channel};
 use kindred_wire::pb::account::v1::account_client::AccountClient;
@@ -32,29 +32,33 @@ use tonic_reflection::pb::v1::{ServerReflectionRequest, ServerReflectionResponse
 
 #[tokio::test]
 async fn health_and_reflection_are_served() {
-    let cluster = Cluster::start(Options::default()).await.unwrap();
-    for node in &cluster.nodes {
-        let channel = channel(Arc::new(Tcp), &node.gateway).unwrap();
-        let request = HealthCheckRequest { service: String::new() };
-        let health: HealthCheckResponse = HealthClient::new(channel.clone()).check(request).await.unwrap().into_inner();
-        assert_eq!(health.status(), ServingStatus::Serving);
+    story(async {
+        let cluster = Cluster::start(Options::default()).await.unwrap();
+        for node in &cluster.nodes {
+            let channel = channel(Arc::new(Tcp), &node.gateway).unwrap();
+            let request = HealthCheckRequest { service: String::new() };
+            let health: HealthCheckResponse =
+                HealthClient::new(channel.clone()).check(request).await.unwrap().into_inner();
+            assert_eq!(health.status(), ServingStatus::Serving);
 
-        let services = reflect(&channel, MessageRequest::ListServices(String::new())).await;
-        let MessageResponse::ListServicesResponse(listed) = services else { panic!("{services:?}") };
-        let names: Vec<_> = listed.service.iter().map(|service| service.name.as_str()).collect();
-        for expected in ["kindred.account.v1.Account", "kindred.pairing.v1.Pairing", "kindred.session.v1.Session"] {
-            assert!(names.contains(&expected), "{expected} in {names:?}");
+            let services = reflect(&channel, MessageRequest::ListServices(String::new())).await;
+            let MessageResponse::ListServicesResponse(listed) = services else { panic!("{services:?}") };
+            let names: Vec<_> = listed.service.iter().map(|service| service.name.as_str()).collect();
+            for expected in ["kindred.account.v1.Account", "kindred.pairing.v1.Pairing", "kindred.session.v1.Session"] {
+                assert!(names.contains(&expected), "{expected} in {names:?}");
+            }
+            assert!(names.iter().all(|name| !name.starts_with("kindred.testing.")), "{names:?}");
+
+            // A tool can build a call from what it is told.
+            let symbol = MessageRequest::FileContainingSymbol("kindred.session.v1.Session.Validate".to_owned());
+            let found = reflect(&channel, symbol).await;
+            assert!(
+                matches!(&found, MessageResponse::FileDescriptorResponse(r) if !r.file_descriptor_proto.is_empty()),
+                "{found:?}"
+            );
         }
-        assert!(names.iter().all(|name| !name.starts_with("kindred.testing.")), "{names:?}");
-
-        // A tool can build a call from what it is told.
-        let symbol = MessageRequest::FileContainingSymbol("kindred.session.v1.Session.Validate".to_owned());
-        let found = reflect(&channel, symbol).await;
-        assert!(
-            matches!(&found, MessageResponse::FileDescriptorResponse(r) if !r.file_descriptor_proto.is_empty()),
-            "{found:?}"
-        );
-    }
+    })
+    .await;
 }
 
 async fn reflect(channel: &Channel, message: MessageRequest) -> MessageResponse {
@@ -67,29 +71,36 @@ async fn reflect(channel: &Channel, message: MessageRequest) -> MessageResponse 
 
 #[tokio::test]
 async fn every_refusal_carries_error_info() {
-    let mut cluster = Cluster::start(Options::default()).await.unwrap();
-    let world = World::new(&cluster).await;
-    let before = world.client.sessions(&world.phone.account, "").await.unwrap();
+    story(async {
+        let mut cluster = Cluster::start(Options::default()).await.unwrap();
+        let world = World::new(&cluster).await;
+        let before = world.client.sessions(&world.phone.account, "").await.unwrap();
 
-    let mut problems = Vec::new();
-    for row in [out_of_bounds(&world), by_others(&world), unknown(&world).await].into_iter().flatten() {
-        let Row { what, call, code, reason, field } = row;
-        let status = call.refusal(what, &world).await;
-        let seen = status.as_ref().map(|status| (status.code(), Reason::of(status)));
-        let named = status.as_ref().and_then(|status| metadata(status).get("field").cloned());
-        if seen != Some((code, Some(reason))) || (!field.is_empty() && named.as_deref() != Some(field)) {
-            problems.push(format!("{what}: {seen:?} (field {named:?}), not {code:?} {reason:?} (field `{field}`)"));
+        let mut problems = Vec::new();
+        for row in [out_of_bounds(&world), by_others(&world), unknown(&world).await].into_iter().flatten() {
+            let Row { what, call, code, reason, field } = row;
+            let status = call.refusal(what, &world).await;
+            let seen = status.as_ref().map(|status| (status.code(), Reason::of(status)));
+            let named = status.as_ref().and_then(|status| metadata(status).get("field").cloned());
+            if seen != Some((code, Some(reason))) || (!field.is_empty() && named.as_deref() != Some(field)) {
+                problems.push(format!("{what}: {seen:?} (field {named:?}), not {code:?} {reason:?} (field `{field}`)"));
+            }
         }
-    }
-    assert!(problems.is_empty(), "\n  {}\n", problems.join("\n  "));
+        assert!(problems.is_empty(), "\n  {}\n", problems.join("\n  "));
 
-    assert_eq!(world.client.sessions(&world.phone.account, "").await.unwrap(), before, "a refusal changed something");
-    for node in &mut cluster.nodes {
-        assert_eq!(node.check_health().await, Ok(()), "{}", node.name);
-    }
-    // The ticket that so many of them aimed at is none the worse.
-    let receipt = world.client.approve(&world.phone, &world.shown.approve().unwrap(), world.people.request()).await;
-    assert_eq!(receipt.unwrap().version_before, before.set_version);
+        assert_eq!(
+            world.client.sessions(&world.phone.account, "").await.unwrap(),
+            before,
+            "a refusal changed something"
+        );
+        for node in &mut cluster.nodes {
+            assert_eq!(node.check_health().await, Ok(()), "{}", node.name);
+        }
+        // The ticket that so many of them aimed at is none the worse.
+        let receipt = world.client.approve(&world.phone, &world.shown.approve().unwrap(), world.people.request()).await;
+        assert_eq!(receipt.unwrap().version_before, before.set_version);
+    })
+    .await;
 }
 
 /// A call that must be refused, and how.

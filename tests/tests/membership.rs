@@ -8,13 +8,19 @@ use kindred_client::Member;
 use kindred_core::id::SessionId;
 use kindred_tests::people::{Level, validate};
 use kindred_tests::points::Replicas;
-use kindred_tests::{Cluster, Options, People, REGIONS, SOON, Told, eventually};
+use kindred_tests::{Cluster, Options, People, REGIONS, SOON, Told, eventually, story};
 use kindred_wire::convert::raw;
 use kindred_wire::pb::session::v1::why_signed_out_request::Which;
 use kindred_wire::reason::Reason;
 
 /// Whoever cannot help says so within this time.
 const REFUSED_WITHIN: Duration = Duration::from_secs(30);
+
+/// A majority that is there elects a leader and decides within this time; one that is not takes no longer to be missed.
+const DECIDED_WITHIN: Duration = Duration::from_secs(6);
+
+/// Between two such looks.
+const THAWED_FOR: Duration = Duration::from_secs(2);
 
 /// Long enough for whoever would found another cluster or elect a leader without a majority to have done so.
 const WATCHED_FOR: Duration = Duration::from_secs(3);
@@ -30,91 +36,99 @@ struct Household {
 
 #[tokio::test]
 async fn a_wiped_directory_comes_back_under_new_ids_and_is_made_a_voter_again() {
-    let options = Options { snapshot_every: SNAPSHOT_EVERY, ..Options::default() };
-    let mut cluster = Cluster::start(options).await.unwrap();
-    let all = cluster.client(&[0, 1, 2]).unwrap();
-    let people = People::new(&all).await.unwrap();
-    let phone = people.register(&all, "ann", REGIONS[1]).await.unwrap();
-    let mut household = Household { sessions: vec![phone.session], phone };
-    all.set_limit(&household.phone, 16, people.request()).await.unwrap();
+    story(async {
+        let options = Options { snapshot_every: SNAPSHOT_EVERY, ..Options::default() };
+        let mut cluster = Cluster::start(options).await.unwrap();
+        let all = cluster.client(&[0, 1, 2]).unwrap();
+        let people = People::new(&all).await.unwrap();
+        let phone = people.register(&all, "ann", REGIONS[1]).await.unwrap();
+        let mut household = Household { sessions: vec![phone.session], phone };
+        all.set_limit(&household.phone, 16, people.request()).await.unwrap();
 
-    // Any node; then the founder, which must not found another cluster.
-    for (wiped, other) in [(2, 1), (0, 2)] {
-        link(&people, &cluster, &mut household, &[0, 1, 2]).await;
-        fill_log(&cluster, &people, &household).await;
-        let before = cluster.level(&[0, 1, 2]).await.unwrap();
+        // Any node; then the founder, which must not found another cluster.
+        for (wiped, other) in [(2, 1), (0, 2)] {
+            link(&people, &cluster, &mut household, &[0, 1, 2]).await;
+            fill_log(&cluster, &people, &household).await;
+            let before = cluster.level(&[0, 1, 2]).await.unwrap();
 
-        cluster.nodes[wiped].kill();
-        cluster.nodes[wiped].wipe().unwrap();
-        link(&people, &cluster, &mut household, &up(&[wiped])).await;
-        cluster.nodes[wiped].start().unwrap();
-        let after = cluster.level(&[0, 1, 2]).await.unwrap();
-        assert_new_ids(&before[wiped], &after[wiped]);
-        assert!(
-            after[wiped].values().any(|replica| replica.entries_applied < replica.applied_index),
-            "no replica came by snapshot: {:?}",
-            after[wiped]
-        );
-        cluster.serves().await.unwrap();
-        assert_valid(&cluster, &[wiped], &household).await;
-        assert_eq!(cluster.client(&[wiped]).unwrap().cluster().await.unwrap().0, people.cluster());
+            cluster.nodes[wiped].kill();
+            cluster.nodes[wiped].wipe().unwrap();
+            link(&people, &cluster, &mut household, &up(&[wiped])).await;
+            cluster.nodes[wiped].start().unwrap();
+            let after = cluster.level(&[0, 1, 2]).await.unwrap();
+            assert_new_ids(&before[wiped], &after[wiped]);
+            assert!(
+                after[wiped].values().any(|replica| replica.entries_applied < replica.applied_index),
+                "no replica came by snapshot: {:?}",
+                after[wiped]
+            );
+            cluster.serves().await.unwrap();
+            assert_valid(&cluster, &[wiped], &household).await;
+            assert_eq!(cluster.client(&[wiped]).unwrap().cluster().await.unwrap().0, people.cluster());
 
-        // A majority is now one with it, or none: it takes part in decisions.
-        cluster.nodes[other].kill();
-        link(&people, &cluster, &mut household, &up(&[other])).await;
-        assert_valid(&cluster, &up(&[other]), &household).await;
-        cluster.nodes[other].start().unwrap();
-        cluster.serves().await.unwrap();
-    }
-    cluster.level(&[0, 1, 2]).await.unwrap();
-    assert_valid(&cluster, &[0, 1, 2], &household).await;
+            takes_part(&cluster, &people, wiped, other).await;
+            cluster.nodes[other].kill();
+            link(&people, &cluster, &mut household, &up(&[other])).await;
+            assert_valid(&cluster, &up(&[other]), &household).await;
+            cluster.nodes[other].start().unwrap();
+            cluster.serves().await.unwrap();
+        }
+        cluster.level(&[0, 1, 2]).await.unwrap();
+        assert_valid(&cluster, &[0, 1, 2], &household).await;
+    })
+    .await;
 }
 
 #[tokio::test]
 async fn with_two_of_three_directories_wiped_the_survivor_refuses_and_nothing_is_invented() {
-    let mut cluster = Cluster::start(Options::default()).await.unwrap();
-    let all = cluster.client(&[0, 1, 2]).unwrap();
-    let people = People::new(&all).await.unwrap();
-    let phone = people.register(&all, "ann", REGIONS[1]).await.unwrap();
-    let mut household = Household { sessions: vec![phone.session], phone };
-    link(&people, &cluster, &mut household, &[0, 1, 2]).await;
-    let gone = all.unlink(&household.phone, &household.sessions[1], people.request()).await;
-    gone.unwrap();
-    household.sessions.remove(1);
-    link(&people, &cluster, &mut household, &[0, 1, 2]).await;
-    let survivor = 1;
-    cluster.leads_at_home(survivor).await.unwrap();
+    story(async {
+        let mut cluster = Cluster::start(Options::default()).await.unwrap();
+        let all = cluster.client(&[0, 1, 2]).unwrap();
+        let people = People::new(&all).await.unwrap();
+        let phone = people.register(&all, "ann", REGIONS[1]).await.unwrap();
+        let mut household = Household { sessions: vec![phone.session], phone };
+        link(&people, &cluster, &mut household, &[0, 1, 2]).await;
+        let gone = all.unlink(&household.phone, &household.sessions[1], people.request()).await;
+        gone.unwrap();
+        household.sessions.remove(1);
+        link(&people, &cluster, &mut household, &[0, 1, 2]).await;
+        let survivor = 1;
+        cluster.leads_at_home(survivor).await.unwrap();
+        let before = cluster.level(&[0, 1, 2]).await.unwrap();
 
-    let before = cluster.level(&[0, 1, 2]).await.unwrap();
+        // The founder is among them, and the survivor leads the account's shard when it happens.
+        wipe_all_but(&mut cluster, survivor);
+        for wiped in up(&[survivor]) {
+            has_replicas(&cluster, wiped).await;
+        }
+        assert_nothing_is_invented(&cluster, &people, &household, &[0, 1, 2]).await;
+        // What the survivor has stands.
+        let home = cluster.map().regions[survivor].shards[0].0;
+        let now = cluster.nodes[survivor].status().await.unwrap();
+        assert_eq!(now[&home].replica, before[survivor][&home].replica);
+        assert!(now[&home].applied_index >= before[survivor][&home].applied_index, "{now:?}");
 
-    // The founder is among them, and the survivor leads the account's shard when it happens.
-    wipe_all_but(&mut cluster, survivor);
-    for wiped in up(&[survivor]) {
-        has_replicas(&cluster, wiped).await;
-    }
-    assert_nothing_is_invented(&cluster, &people, &household, &[0, 1, 2]).await;
-    // What the survivor has stands.
-    let home = cluster.map().regions[survivor].shards[0].0;
-    let now = cluster.nodes[survivor].status().await.unwrap();
-    assert_eq!(now[&home].replica, before[survivor][&home].replica);
-    assert!(now[&home].applied_index >= before[survivor][&home].applied_index, "{now:?}");
-
-    // Once more, while the survivor is down, so that nobody tells them that there is a cluster.
-    cluster.nodes[survivor].kill();
-    wipe_all_but(&mut cluster, survivor);
-    for wiped in up(&[survivor]) {
-        listens(&cluster, wiped).await;
-    }
-    assert_nothing_is_invented(&cluster, &people, &household, &up(&[survivor])).await;
-    cluster.nodes[survivor].start().unwrap();
-    for node in 0..REGIONS.len() {
-        has_replicas(&cluster, node).await;
-    }
-    assert_nothing_is_invented(&cluster, &people, &household, &[0, 1, 2]).await;
-    for node in &mut cluster.nodes {
-        assert_ne!(node.check_health().await, Ok(()), "{} says that it serves", node.name);
-        assert!(node.runs(), "{} gave up", node.name);
-    }
+        // Once more, while the survivor is down, so that nobody tells them that there is a cluster.
+        cluster.nodes[survivor].kill();
+        wipe_all_but(&mut cluster, survivor);
+        for wiped in up(&[survivor]) {
+            listens(&cluster, wiped).await;
+        }
+        assert_nothing_is_invented(&cluster, &people, &household, &up(&[survivor])).await;
+        cluster.nodes[survivor].start().unwrap();
+        for node in 0..REGIONS.len() {
+            has_replicas(&cluster, node).await;
+        }
+        assert_nothing_is_invented(&cluster, &people, &household, &[0, 1, 2]).await;
+        for node in &mut cluster.nodes {
+            assert!(node.runs(), "{} gave up", node.name);
+        }
+        for wiped in up(&[survivor]) {
+            let node = &mut cluster.nodes[wiped];
+            assert_ne!(node.check_health().await, Ok(()), "{} says that it serves", node.name);
+        }
+    })
+    .await;
 }
 
 /// SIGKILL to all but one; they come back with nothing.
@@ -140,6 +154,32 @@ async fn link(people: &People, cluster: &Cluster, household: &mut Household, nod
     let receipt = people.link(&mut household.phone, &companion, &through).await.unwrap().receipt;
     assert_eq!(receipt.sessions_before, household.sessions, "a sibling is lost");
     household.sessions.push(receipt.session);
+}
+
+/// Waits until the wiped node is a voter again. Voters have names, and its name was there all the time; so this looks at
+/// what a voter is for: with another node frozen, a majority of any shard is one with it, or none.
+async fn takes_part(cluster: &Cluster, people: &People, wiped: usize, frozen: usize) {
+    let client = cluster.once(wiped).unwrap();
+    eventually(&format!("{} to be a voter", cluster.nodes[wiped].name), SOON, async || {
+        cluster.nodes[frozen].freeze().unwrap();
+        // A registration is decided in the directory's shard and in its region's.
+        let decided = REGIONS.iter().map(async |region| {
+            eventually(region, DECIDED_WITHIN, async || {
+                let name = people.request().to_string();
+                people.register(&client, &name, region).await.map(drop).map_err(|error| format!("{error:#}"))
+            })
+            .await
+        });
+        let decided = futures::future::try_join_all(decided).await;
+        cluster.nodes[frozen].thaw().unwrap();
+        if decided.is_err() {
+            // A node that is frozen nearly all the time would itself be in the way.
+            tokio::time::sleep(THAWED_FOR).await;
+        }
+        decided.map(drop).map_err(|error| format!("{error:#}"))
+    })
+    .await
+    .unwrap();
 }
 
 /// Gives the home shard so many entries that its replicas have taken snapshots and purged what lies before.
