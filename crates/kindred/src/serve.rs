@@ -13,6 +13,10 @@ use kindred_node::{Node, Options};
 use crate::config::{Config, Overrides};
 use crate::output::{Exit, exit};
 
+/// Looks for others that still hold the store, and the pause between two: three seconds in all.
+const CLOSE_LOOKS_MAX: u32 = 300;
+const CLOSE_PAUSE: Duration = Duration::from_millis(10);
+
 /// Flags of `serve`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -55,7 +59,24 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     }
     crate::telemetry::init(&config.telemetry)?;
     let runtime = runtime(config.node.worker_threads)?;
-    runtime.block_on(serve(config, keys))
+    let engine = runtime.block_on(serve(config, keys))?;
+    // Every task goes, and with the last of them the log writer's thread.
+    drop(runtime);
+    close(engine);
+    Ok(())
+}
+
+/// Closes the store here, before the process ends: RocksDB must not be at work in another thread while the C library
+/// takes its statics down.
+fn close(engine: Arc<kindred_rocks::RocksEngine>) {
+    for _ in 0..CLOSE_LOOKS_MAX {
+        if Arc::strong_count(&engine) == 1 {
+            break;
+        }
+        std::thread::park_timeout(CLOSE_PAUSE);
+    }
+    drop(engine);
+    tracing::info!("stopped");
 }
 
 /// A Tokio runtime with this many workers; 0 = one per core.
@@ -70,7 +91,7 @@ pub fn runtime(workers: usize) -> anyhow::Result<tokio::runtime::Runtime> {
     Ok(builder.enable_all().build()?)
 }
 
-async fn serve(config: Config, keys: BTreeMap<String, [u8; 32]>) -> anyhow::Result<()> {
+async fn serve(config: Config, keys: BTreeMap<String, [u8; 32]>) -> anyhow::Result<Arc<kindred_rocks::RocksEngine>> {
     let env = crate::env::real();
     std::fs::create_dir_all(&config.node.data_dir)?;
     let engine = kindred_rocks::RocksEngine::open(&config.node.data_dir)
@@ -87,7 +108,7 @@ async fn serve(config: Config, keys: BTreeMap<String, [u8; 32]>) -> anyhow::Resu
     let ticket_keys =
         keys.into_iter().filter_map(|(region, key)| Some((map.region(&region)?, TicketKey(key)))).collect();
     let node = Node::start(Options {
-        engine,
+        engine: engine.clone(),
         log_writer,
         env: env.clone(),
         net: Arc::new(kindred_wire::net::Tcp),
@@ -114,8 +135,7 @@ async fn serve(config: Config, keys: BTreeMap<String, [u8; 32]>) -> anyhow::Resu
     stop_signal().await?;
     tracing::info!("stopping: handing leadership over");
     node.shutdown(Duration::from_secs(10)).await;
-    tracing::info!("stopped");
-    Ok(())
+    Ok(engine)
 }
 
 async fn stop_signal() -> anyhow::Result<()> {

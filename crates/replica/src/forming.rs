@@ -245,6 +245,11 @@ impl Place {
     }
 }
 
+/// True if the replica is a voter of a settled membership.
+pub fn has_place(replica: &Replica, name: &str) -> bool {
+    matches!(Place::of(replica, replica.id, name), Place::Taken)
+}
+
 /// The voters, with `id` in the place of whatever else its node had.
 fn next_voters(replica: &Replica, id: u64, name: &str) -> BTreeSet<u64> {
     let metrics = replica.raft.metrics();
@@ -315,7 +320,7 @@ async fn try_join(replicas: &Arc<Replicas>, shard: ShardId) -> Result<bool, Erro
     }
     let replica = replicas.open(shard).await?;
     let name = &replicas.identity().name;
-    if matches!(Place::of(&replica, replica.id, name), Place::Taken) {
+    if has_place(&replica, name) {
         return Ok(true);
     }
     let mut payload = BytesMut::new();

@@ -35,6 +35,8 @@ const DECIDE_WITHIN: Duration = Duration::from_secs(5);
 const READ_WITHIN: Duration = Duration::from_secs(2);
 /// A voter that acknowledged a heartbeat within this time may be given leadership.
 const ALIVE_WITHIN: Duration = Duration::from_secs(1);
+/// A replica whose state may be older than this is out of touch; several elections fit in.
+const IN_TOUCH_MS: u64 = 5_000;
 /// A voter is asked for so long whether it would lead.
 const ASK_WITHIN: Duration = Duration::from_millis(500);
 /// A voter this many entries behind, at most, may be given leadership.
@@ -292,6 +294,11 @@ impl Replica {
             true => leader_age_ms(&self.raft),
             false => self.freshness.age_ms(self.state.applied_index()),
         }
+    }
+
+    /// True if a leader with a quorum was heard of lately.
+    pub fn is_in_touch(&self) -> bool {
+        self.age_ms().is_some_and(|age_ms| age_ms < IN_TOUCH_MS)
     }
 
     /// True once this node gives leadership away and takes none.
