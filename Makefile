@@ -49,7 +49,7 @@ check: setup ## only looks: format, clippy with warnings as errors, tidy rules
 	@cargo clippy --workspace --all-targets -- -D warnings
 
 tidy:
-	@cargo test --quiet -p kindred-tests --test tidy
+	@cargo test --quiet --workspace --test tidy
 
 fix: setup ## rewrites: clippy's own fixes, format
 	@$(MAKE) --no-print-directory .fix
