@@ -15,10 +15,10 @@
 //! |---|---|---|---|
 //! | 1 Shard | none | one | every entry |
 //! | 2 Directory | account | one per account claimed here | Claim, ConfirmClaim |
-//! | 3 Account | account | one per account | Register, Link, Unlink, UnlinkOthers, SetLimit |
-//! | 4 Tombstone | account, session | one per ended session, for ever | Link, Unlink, UnlinkOthers |
+//! | 3 Account | account | one per account | Register, Link, Approve at home, Unlink, UnlinkOthers, SetLimit |
+//! | 4 Tombstone | account, session | one per ended session, for ever | Link, Approve at home, Unlink, UnlinkOthers |
 //! | 5 Change | account, set_version (u64) | the latest `CHANGES_KEPT` per account | as Account |
-//! | 6 Outcome | account, ticket | one per ticket decided here, for `OUTCOME_TTL_MS` | Link, DecideTicket, Tick |
+//! | 6 Outcome | account, ticket | one per ticket decided here, for `OUTCOME_TTL_MS` | Link, Approve at home, DecideTicket, Tick |
 //! | 7 Ticket | ticket | one per ticket, for `TICKET_KEPT_MS` after its end | ticket commands, Settle, Expire, Tick |
 //! | 8 AccountReply | account, request | one per request, for `RESULT_TTL_MS` | account commands, Tick |
 //! | 9 TicketReply | ticket, request | one per request, for `RESULT_TTL_MS` | ticket commands, Tick |
@@ -149,8 +149,8 @@ pub fn meta_range(shard: ShardId) -> (Vec<u8>, Vec<u8>) {
     (from, to)
 }
 
-/// Key, in column `meta`, of the node's identity: node id and cluster id, written once; sealed as
-/// [`Kind::NodeIdentity`].
+/// Key, in column `meta`, of the node's identity: node id and name, written once, and its cluster, written when it forms or
+/// joins one; sealed as [`Kind::NodeIdentity`].
 pub fn node_identity() -> Vec<u8> {
     let mut out = NODE.0.to_be_bytes().to_vec();
     out.push(1);
