@@ -12,6 +12,7 @@
 //!
 //! Reading order: [`reason`], [`status`], [`convert`], [`shards`], [`net`].
 
+pub mod caller;
 pub mod convert;
 pub mod net;
 pub mod pb;
