@@ -30,6 +30,7 @@ pub fn apply(view: &dyn View, entry: &Entry, log_index: u64, region: RegionIndex
     let mut tx = Tx {
         view,
         writes: BTreeMap::new(),
+        removals: BTreeMap::new(),
         touched: Vec::new(),
         effects: false,
         shard: Shard {
@@ -46,6 +47,7 @@ pub fn apply(view: &dyn View, entry: &Entry, log_index: u64, region: RegionIndex
         tx.entropy = sha256(&[&entry.entropy, &log_index.to_be_bytes(), &position.to_be_bytes()]);
         replies.push(tx.once(envelope)?);
     }
+    tx.write_removals();
     let shard = Record::Shard(tx.shard.clone());
     tx.put(Key::Shard, shard);
     tx.touched.sort();
@@ -79,6 +81,8 @@ pub fn link_of(ticket: &Ticket) -> Option<Envelope> {
 struct Tx<'a> {
     view: &'a dyn View,
     writes: BTreeMap<Key, Option<Record>>,
+    /// Removals that this entry puts down, by when they are due.
+    removals: BTreeMap<u64, Vec<Timer>>,
     touched: Vec<Aggregate>,
     effects: bool,
     shard: Shard,
@@ -109,7 +113,22 @@ impl Tx<'_> {
     }
 
     fn set_timer(&mut self, due_ms: u64, timer: Timer) {
-        self.put(Key::Timer(due_ms, timer), Record::Timer);
+        if timer.is_removal() {
+            self.removals.entry(due_ms).or_default().push(timer);
+        } else {
+            self.put(Key::Timer(due_ms, timer), Record::Timer);
+        }
+    }
+
+    fn write_removals(&mut self) {
+        for (due_ms, timers) in std::mem::take(&mut self.removals) {
+            match <[Timer; 1]>::try_from(timers) {
+                Ok([timer]) => self.put(Key::Timer(due_ms, timer), Record::Timer),
+                Err(timers) => {
+                    self.put(Key::Timer(due_ms, Timer::Removals(self.log_index)), Record::Removals(timers));
+                }
+            }
+        }
     }
 
     fn emit(&mut self, effect: Effect) {
@@ -169,13 +188,22 @@ impl Tx<'_> {
         // A timer that this entry has deleted is still in the view. Firing it again would remove what was written since
         // under the same key, the fresh reply to a request whose old one has just gone, say.
         let due = state::due(self.view, self.now(), limits::TICK_REMOVALS_MAX, |due_ms, timer| {
-            timer.removes().is_some() && !self.writes.contains_key(&Key::Timer(due_ms, timer.clone()))
+            timer.is_removal() && !self.writes.contains_key(&Key::Timer(due_ms, timer.clone()))
         })?;
+        let mut removed = 0;
         for (due_ms, timer) in due {
-            if let Some(key) = timer.removes() {
-                self.delete(key);
-                self.delete(Key::Timer(due_ms, timer));
+            if removed >= limits::TICK_REMOVALS_MAX {
+                break;
             }
+            let at = Key::Timer(due_ms, timer);
+            let keys: Vec<_> = match (self.get(&at)?, &at) {
+                (Some(Record::Removals(timers)), _) => timers.iter().filter_map(Timer::removes).collect(),
+                (_, Key::Timer(_, timer)) => timer.removes().into_iter().collect(),
+                _ => Vec::new(),
+            };
+            removed += keys.len();
+            keys.into_iter().for_each(|key| self.delete(key));
+            self.delete(at);
         }
         Ok(Ok(Outcome::Done))
     }

@@ -59,7 +59,8 @@ pub const ENTRY_BYTES_MAX: usize = 4 * 1024 * 1024;
 pub const PROPOSALS_QUEUED_MAX: usize = 1_024;
 /// Tickets that one Expire names.
 pub const EXPIRE_TICKETS_MAX: usize = 128;
-/// Expired records that one Tick removes.
+/// Expired records that one Tick removes; those that one entry put down together go together, so that it may be more by
+/// what one entry puts down.
 pub const TICK_REMOVALS_MAX: usize = 128;
 /// Effects that one AckEffects names.
 pub const ACK_EFFECTS_MAX: usize = 256;

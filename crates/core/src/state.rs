@@ -6,7 +6,7 @@ use crate::limits::TIMERS_PASSED_MAX;
 use crate::model::{Account, DirectoryEntry, SetChange, Ticket, TicketOutcome, Tombstone};
 
 /// Key of a record within a shard. Order of the arms is the order on disk.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Key {
     /// The shard's clock and counters; one per shard.
     Shard,
@@ -33,7 +33,7 @@ pub enum Key {
 }
 
 /// What a deadline is for.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Timer {
     /// OPEN or SCANNED ends: proposed as Expire.
     TicketDeadline(TicketId),
@@ -49,13 +49,22 @@ pub enum Timer {
     TicketReplyRemoval(TicketId, RequestId),
     /// A ticket outcome may go: done by Tick.
     OutcomeRemoval(AccountId, TicketId),
+    /// Several removals that one entry, this one by log index, has put down for the same moment: done by Tick. One record
+    /// for all of them, because a busy shard would write as many timers as everything else together.
+    Removals(u64),
 }
 
 impl Timer {
-    /// The record that goes when this timer is due: Tick removes it. `None` for what the leader has to act on.
+    /// True for what Tick does; the leader has to act on all others.
+    pub fn is_removal(&self) -> bool {
+        matches!(self, Self::Removals(_)) || self.removes().is_some()
+    }
+
+    /// The one record that goes when this timer is due. `None` for what the leader has to act on, and for
+    /// [`Self::Removals`], whose record lists what goes.
     pub fn removes(&self) -> Option<Key> {
         match self {
-            Self::TicketDeadline(_) | Self::Saga(_) => None,
+            Self::TicketDeadline(_) | Self::Saga(_) | Self::Removals(_) => None,
             Self::TicketRemoval(ticket) => Some(Key::Ticket(*ticket)),
             Self::AccountReplyRemoval(account, request) => Some(Key::AccountReply(account.clone(), *request)),
             Self::TicketReplyRemoval(ticket, request) => Some(Key::TicketReply(*ticket, *request)),
@@ -95,6 +104,8 @@ pub enum Record {
     Reply(KeptReply),
     /// For [`Key::Timer`]; the key says it all.
     Timer,
+    /// For [`Timer::Removals`]: each of them removes one record.
+    Removals(Vec<Timer>),
     /// For [`Key::Outbox`].
     Outbox(OutboxItem),
 }

@@ -15,6 +15,7 @@
 //!
 //! Reading order: [`host`], [`replica`], [`proposer`], [`machine`], [`log_store`], [`network`], [`peer`], [`forming`].
 
+pub mod cache;
 pub mod codec;
 mod duties;
 mod error;

@@ -21,7 +21,7 @@ mod shard;
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 use kindred_core::command::{Answer, Committed, Entry, Query, Submission};
-use kindred_core::state::{Key, Record};
+use kindred_core::state::{Key, Record, Timer};
 use prost::Message;
 
 use crate::engine;
@@ -78,6 +78,8 @@ pub enum Kind {
     Outbox = 73,
     /// See [`crate::keys::StateKey::KeyIndex`].
     KeyIndex = 96,
+    /// [`Record::Removals`].
+    Removals = 100,
 }
 
 /// Bytes that are not what they should be, and in what.
@@ -147,6 +149,7 @@ pub fn encode_record(record: &Record) -> Bytes {
         Record::Ticket(ticket) => sealed(Kind::Ticket, &pb::Ticket::from(ticket)),
         Record::Reply(kept) => sealed(Kind::Reply, &pb::KeptReply::from(kept)),
         Record::Timer => sealed(Kind::Timer, &pb::Unit {}),
+        Record::Removals(timers) => sealed(Kind::Removals, &reply::removals(timers)),
         Record::Outbox(item) => sealed(Kind::Outbox, &pb::OutboxItem::from(item)),
     }
 }
@@ -167,6 +170,9 @@ pub fn decode_record(key: &Key, bytes: &Bytes) -> Result<Record, Malformed> {
         Key::Ticket(_) => Record::Ticket(unseal::<pb::Ticket>(Kind::Ticket, bytes, "ticket")?.try_into()?),
         Key::AccountReply(..) | Key::TicketReply(..) => {
             Record::Reply(unseal::<pb::KeptReply>(Kind::Reply, bytes, "kept reply")?.try_into()?)
+        }
+        Key::Timer(_, Timer::Removals(_)) => {
+            Record::Removals(reply::timers(unseal::<pb::Removals>(Kind::Removals, bytes, "removals")?)?)
         }
         Key::Timer(..) => {
             unseal::<pb::Unit>(Kind::Timer, bytes, "timer")?;

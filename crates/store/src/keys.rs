@@ -60,6 +60,7 @@ const TICKET_REMOVAL: u8 = 3;
 const ACCOUNT_REPLY_REMOVAL: u8 = 4;
 const TICKET_REPLY_REMOVAL: u8 = 5;
 const OUTCOME_REMOVAL: u8 = 6;
+const REMOVALS: u8 = 7;
 
 /// Key in column `state`, without shard and generation.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -308,7 +309,23 @@ fn push_timer(out: &mut Vec<u8>, timer: &Timer) {
             tagged(TICKET_REPLY_REMOVAL, None, [ticket.as_bytes(), request.as_bytes()]);
         }
         Timer::OutcomeRemoval(account, ticket) => tagged(OUTCOME_REMOVAL, Some(account), [ticket.as_bytes(), &[]]),
+        Timer::Removals(log_index) => tagged(REMOVALS, None, [&log_index.to_be_bytes(), &[]]),
     }
+}
+
+/// A timer by itself, as it stands at the end of its key.
+pub(crate) fn timer(timer: &Timer) -> Vec<u8> {
+    let mut out = Vec::with_capacity(40);
+    push_timer(&mut out, timer);
+    out
+}
+
+/// Reads what [`timer`] wrote.
+pub(crate) fn parse_timer(bytes: &[u8]) -> Result<Timer, Malformed> {
+    let mut rest = Rest(bytes);
+    let timer = rest.timer()?;
+    rest.end()?;
+    Ok(timer)
 }
 
 fn push_account(out: &mut Vec<u8>, account: &AccountId) {
@@ -379,6 +396,7 @@ impl Rest<'_> {
             ACCOUNT_REPLY_REMOVAL => Timer::AccountReplyRemoval(self.account()?, RequestId(self.array()?)),
             TICKET_REPLY_REMOVAL => Timer::TicketReplyRemoval(TicketId(self.array()?), RequestId(self.array()?)),
             OUTCOME_REMOVAL => Timer::OutcomeRemoval(self.account()?, TicketId(self.array()?)),
+            REMOVALS => Timer::Removals(self.u64()?),
             _ => return Err(Malformed("unknown tag of a timer")),
         })
     }

@@ -1,10 +1,20 @@
 //! Outcomes, kept replies and the outbox.
 
 use kindred_core::command::{Effect, KeptReply, OutboxItem, Outcome, Reply};
+use kindred_core::state::Timer;
 
 use super::Malformed;
 use super::convert::{UNIT, account, each, id, need, part, parts, raw, raw_account};
+use crate::keys;
 use crate::proto::storage::v1 as pb;
+
+pub(super) fn removals(timers: &[Timer]) -> pb::Removals {
+    pb::Removals { timers: timers.iter().map(|timer| keys::timer(timer).into()).collect() }
+}
+
+pub(super) fn timers(message: pb::Removals) -> Result<Vec<Timer>, Malformed> {
+    message.timers.iter().map(|timer| keys::parse_timer(timer)).collect()
+}
 
 impl From<&Outcome> for pb::Outcome {
     fn from(outcome: &Outcome) -> Self {

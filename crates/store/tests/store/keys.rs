@@ -30,13 +30,14 @@ fn key(random: &mut Random) -> StateKey {
         8 => Key::TicketReply(ticket, request),
         9 => Key::Timer(
             number,
-            match random.below(6) {
+            match random.below(7) {
                 0 => Timer::TicketDeadline(ticket),
                 1 => Timer::Saga(ticket),
                 2 => Timer::TicketRemoval(ticket),
                 3 => Timer::AccountReplyRemoval(account, request),
                 4 => Timer::TicketReplyRemoval(ticket, request),
-                _ => Timer::OutcomeRemoval(account, ticket),
+                5 => Timer::OutcomeRemoval(account, ticket),
+                _ => Timer::Removals(number),
             },
         ),
         10 => Key::Outbox(number),

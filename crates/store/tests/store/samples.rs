@@ -286,6 +286,8 @@ pub fn records() -> Vec<(Key, Record)> {
     );
     all.push((Key::TicketReply(ticket_id, RequestId([1; 16])), kept(Ok(Outcome::Done))));
     all.extend(timers().into_iter().map(|timer| (Key::Timer(77, timer), Record::Timer)));
+    let removals = timers().into_iter().filter(|timer| timer.is_removal()).collect();
+    all.push((Key::Timer(77, Timer::Removals(7)), Record::Removals(removals)));
     all
 }
 
