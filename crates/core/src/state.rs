@@ -1,5 +1,6 @@
 //! The records of a shard and the view through which `apply` reads them.
 
+use crate::code::Codes;
 use crate::command::{KeptReply, OutboxItem};
 use crate::id::{AccountId, RequestId, SessionId, TicketId};
 use crate::limits::TIMERS_PASSED_MAX;
@@ -30,6 +31,8 @@ pub enum Key {
     Timer(u64, Timer),
     /// One per unperformed effect, by number.
     Outbox(u64),
+    /// At most one per account, for as long as a code of it matters.
+    Codes(AccountId),
 }
 
 /// What a deadline is for.
@@ -49,6 +52,8 @@ pub enum Timer {
     TicketReplyRemoval(TicketId, RequestId),
     /// A ticket outcome may go: done by Tick.
     OutcomeRemoval(AccountId, TicketId),
+    /// An account's codes may go: done by Tick.
+    CodesRemoval(AccountId),
 }
 
 impl Timer {
@@ -60,6 +65,7 @@ impl Timer {
             Self::AccountReplyRemoval(account, request) => Some(Key::AccountReply(account.clone(), *request)),
             Self::TicketReplyRemoval(ticket, request) => Some(Key::TicketReply(*ticket, *request)),
             Self::OutcomeRemoval(account, ticket) => Some(Key::Outcome(account.clone(), *ticket)),
+            Self::CodesRemoval(account) => Some(Key::Codes(account.clone())),
         }
     }
 }
@@ -97,6 +103,8 @@ pub enum Record {
     Timer,
     /// For [`Key::Outbox`].
     Outbox(OutboxItem),
+    /// For [`Key::Codes`].
+    Codes(Codes),
 }
 
 /// Reading failed; the replica cannot go on.

@@ -22,7 +22,7 @@ use crate::replica::Replica;
 /// Effects looked at together; more than are performed, so that one deaf shard does not hide the others' effects.
 const EFFECTS_SEEN_MAX: usize = 1_024;
 /// One effect, or one step of a saga, may take this long.
-const PERFORM_WITHIN: Duration = Duration::from_secs(3);
+pub(crate) const PERFORM_WITHIN: Duration = Duration::from_secs(3);
 /// Effects that come within this time are performed together.
 const GATHER: Duration = Duration::from_millis(8);
 /// A shard that took no effect is left alone for this long.
@@ -42,11 +42,11 @@ pub async fn run(replica: Arc<Replica>, shards: Arc<dyn Shards>, links: Arc<Link
 }
 
 /// A command of the cluster's own. Its request id is kept nowhere.
-fn by_cluster(command: Command) -> Envelope {
+pub(crate) fn by_cluster(command: Command) -> Envelope {
     Envelope { request: RequestId([0; 16]), policy_version: 0, proven: Proven::Cluster, command }
 }
 
-fn submission(envelope: Envelope) -> Submission {
+pub(crate) fn submission(envelope: Envelope) -> Submission {
     Submission { envelope, proof: None, reference: None, propose_within_ms: PROPOSE_WITHIN_MS }
 }
 
@@ -176,19 +176,19 @@ async fn perform_some(
         let (target, command) = addressed(shards.as_ref(), &item)?;
         (!deaf.contains_key(&target)).then_some((item.id, target, command))
     });
+    let known_deaf: BTreeSet<_> = deaf.keys().copied().collect();
     let mut performing: FuturesUnordered<_> = addressed
         .take(ACK_EFFECTS_MAX)
-        .map(|(id, target, command)| async move {
-            let performed = timeout(PERFORM_WITHIN, shards.submit(target, submission(by_cluster(command)))).await;
-            (id, target, matches!(performed, Ok(Ok(_))))
+        .map(|(id, target, command)| {
+            let known_deaf = &known_deaf;
+            async move { (id, crate::homing::perform(shards.as_ref(), target, command, known_deaf).await) }
         })
         .collect();
     let mut effects = Vec::new();
-    while let Some((id, target, performed)) = performing.next().await {
-        if performed {
-            effects.push(id);
-        } else {
-            deaf.insert(target, Instant::now() + DEAF_FOR);
+    while let Some((id, performed)) = performing.next().await {
+        match performed {
+            Ok(()) => effects.push(id),
+            Err(silent) => _ = deaf.insert(silent, Instant::now() + DEAF_FOR),
         }
     }
     effects.sort_unstable();
@@ -211,6 +211,7 @@ fn outbox(view: &dyn View, first: &mut u64) -> Result<Vec<OutboxItem>, ReadError
     Ok(items)
 }
 
+/// Who hears of it first. What is for an account's home is sent by way of the directory ([`crate::homing`]).
 fn addressed(shards: &dyn Shards, item: &OutboxItem) -> Option<(ShardId, Command)> {
     let map = shards.map();
     Some(match &item.effect {
@@ -220,6 +221,18 @@ fn addressed(shards: &dyn Shards, item: &OutboxItem) -> Option<(ShardId, Command
         Effect::ConfirmClaim { account, claim, home_epoch } => {
             let (account, claim, home_epoch) = (account.clone(), *claim, *home_epoch);
             (map.directory(&account)?, Command::ConfirmClaim { account, claim, home_epoch })
+        }
+        Effect::AttachCode { account, ticket, requester } => {
+            let (account, ticket, requester) = (account.clone(), *ticket, requester.clone());
+            (map.directory(&account)?, Command::AttachCode { account, ticket, requester })
+        }
+        Effect::HoldCode { account, ticket } => {
+            let (account, ticket) = (account.clone(), *ticket);
+            (map.directory(&account)?, Command::HoldCode { account, ticket })
+        }
+        Effect::DetachCode { account, ticket } => {
+            let (account, ticket) = (account.clone(), *ticket);
+            (map.directory(&account)?, Command::DetachCode { account, ticket })
         }
     })
 }
