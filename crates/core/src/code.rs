@@ -128,7 +128,7 @@ impl fmt::Display for MatchNumber {
 /// The codes of an account, at its home. Goes by itself once nothing in it matters any more.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct Codes {
-    /// The one that can be typed now; at most one.
+    /// The latest one; at most one can be typed.
     pub attached: Option<AttachedCode>,
     /// Tickets that will not be attached (again), oldest first; at most [`crate::limits::CODES_OVER_MAX`].
     pub over: Vec<TicketId>,
@@ -145,8 +145,19 @@ pub struct AttachedCode {
     pub requester: Requester,
     /// When it was attached, shard time of the home.
     pub attached_at_ms: u64,
-    /// The right code was typed: no newer one replaces it.
-    pub scanned: bool,
+    /// What a newer one means to it.
+    pub standing: Standing,
+}
+
+/// Where an attached code stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// Nobody has typed it; a newer one replaces it.
+    Waiting,
+    /// It was typed, and somebody decides; newer ones are not attached.
+    Held,
+    /// Its ticket takes no codes any more. Still named, so that whoever types it late hears why; a newer one replaces it.
+    Over,
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! Commands, entries and what comes of them. `apply` is a pure function of (state, entry).
 
-use crate::code::MatchNumber;
+use crate::code::{MatchNumber, Standing};
 use crate::id::{AccountId, ClaimId, DeviceKey, Digest, RegionIndex, RequestId, SessionId, TicketId};
 use crate::model::{
     Account, Approval, Device, DirectoryEntry, Method, Receipt, Rejection, Requester, Scan, Session, SetChange, Ticket,
@@ -193,7 +193,7 @@ pub enum Query {
     Directory(AccountId),
     /// [`Answer::Outcome`]: what became of a ticket at the account.
     Outcome(AccountId, TicketId),
-    /// [`Answer::Code`]: the code that can be typed for this account.
+    /// [`Answer::Code`]: the latest code of this account.
     Code(AccountId),
 }
 
@@ -224,7 +224,7 @@ pub enum Answer {
     Directory(Option<DirectoryEntry>),
     /// The outcome.
     Outcome(Option<TicketOutcome>),
-    /// The attached code, if its time is not over.
+    /// The account's latest code, for as long as it is remembered.
     Code(Option<Box<CodeAnswer>>),
 }
 
@@ -237,10 +237,10 @@ pub struct CodeAnswer {
     pub requester: Requester,
     /// How long ago home heard of it, in ms.
     pub age_ms: u64,
-    /// How long it can be typed at most, in ms; not 0.
+    /// How long it can be typed at most, in ms; 0 once it is over.
     pub ttl_ms: u64,
-    /// The right code was typed.
-    pub scanned: bool,
+    /// Where it stands.
+    pub standing: Standing,
 }
 
 /// A ticket with what is derived from the region's ticket key.

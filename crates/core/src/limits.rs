@@ -34,6 +34,8 @@ pub const SCANNED_TICKETS_MAX: usize = 4;
 pub const CODE_TICKET_TTL_MS: u64 = 180_000;
 /// So many wrong tries lock a CODE ticket.
 pub const CODE_TRIES_MAX: u8 = 5;
+/// An account's codes are kept this long after their last change, so that whoever types one late is told why it is refused.
+pub const CODES_KEPT_MS: u64 = 2 * CODE_TICKET_TTL_MS;
 /// Tickets whose code is over that an account remembers, so that no late or repeated AttachCode brings one back.
 pub const CODES_OVER_MAX: usize = 16;
 

@@ -1,7 +1,7 @@
 //! Reads: pure functions of a view.
 
 use crate::canonical::TicketKey;
-use crate::code::{AttachedCode, Codes};
+use crate::code::{AttachedCode, Codes, Standing};
 use crate::command::{Answer, CodeAnswer, Query, SessionStatus, TicketAnswer};
 use crate::id::{AccountId, Digest, SessionId};
 use crate::limits::{CHANGES_KEPT, CODE_TICKET_TTL_MS, REF_WINDOW_FIRST_MS, REF_WINDOW_MS};
@@ -51,17 +51,20 @@ pub fn answer(
             _ => None,
         }),
         Query::Code(id) => Answer::Code(match view.get(&Key::Codes(id.clone()))? {
-            Some(Record::Codes(Codes { attached: Some(code), .. })) => code_answer(code, now_ms).map(Box::new),
+            Some(Record::Codes(Codes { attached: Some(code), .. })) => Some(Box::new(code_answer(code, now_ms))),
             _ => None,
         }),
     })
 }
 
-/// The attached code, unless its time is over: home does not wait for the ticket's shard to say so.
-fn code_answer(code: AttachedCode, now_ms: u64) -> Option<CodeAnswer> {
+/// The latest code. That its time is over home need not be told.
+fn code_answer(code: AttachedCode, now_ms: u64) -> CodeAnswer {
     let age_ms = now_ms.saturating_sub(code.attached_at_ms);
-    let ttl_ms = CODE_TICKET_TTL_MS.checked_sub(age_ms).filter(|left| *left > 0)?;
-    Some(CodeAnswer { ticket: code.ticket, requester: code.requester, age_ms, ttl_ms, scanned: code.scanned })
+    let (ttl_ms, standing) = match CODE_TICKET_TTL_MS.checked_sub(age_ms) {
+        Some(left_ms) if left_ms > 0 && code.standing != Standing::Over => (left_ms, code.standing),
+        _ => (0, Standing::Over),
+    };
+    CodeAnswer { ticket: code.ticket, requester: code.requester, age_ms, ttl_ms, standing }
 }
 
 /// The window whose ref is on screen at `now_ms`, and how long it stays.

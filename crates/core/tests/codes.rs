@@ -6,10 +6,10 @@ mod support;
 
 use std::collections::BTreeSet;
 
-use kindred_core::code::{Code, MatchNumber};
+use kindred_core::code::{Code, MatchNumber, Standing};
 use kindred_core::command::{Answer, Command, Effect, Envelope, Proven, Query, Reply};
 use kindred_core::id::{AccountId, Digest, RequestId, TicketId};
-use kindred_core::limits::{CODE_TICKET_TTL_MS, CODE_TRIES_MAX, CODES_OVER_MAX};
+use kindred_core::limits::{CODE_TICKET_TTL_MS, CODE_TRIES_MAX, CODES_KEPT_MS, CODES_OVER_MAX};
 use kindred_core::model::{Method, Rejection, Requester, Session, TicketState};
 use kindred_core::query::answer as read;
 use kindred_core::state::{Key, Record, View as _};
@@ -104,7 +104,7 @@ impl Pairing {
     fn attached(&self) -> Option<TicketId> {
         let query = Query::Code(self.ann.0.clone());
         match read(&self.shard.memory, None, self.shard.now(), &query).unwrap() {
-            Answer::Code(code) => code.map(|code| code.ticket),
+            Answer::Code(code) => code.filter(|code| code.standing != Standing::Over).map(|code| code.ticket),
             other => panic!("{other:?}"),
         }
     }
@@ -245,7 +245,7 @@ fn what_home_is_told_late_or_twice_brings_no_code_back() {
         panic!("no codes")
     };
     assert_eq!(codes.over.len(), CODES_OVER_MAX);
-    pairing.shard.sleep(CODE_TICKET_TTL_MS);
+    pairing.shard.sleep(CODES_KEPT_MS);
     for _ in 0..3 {
         pairing.shard.by_cluster(Command::Tick).unwrap();
     }

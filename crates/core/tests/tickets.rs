@@ -133,7 +133,8 @@ const TABLE: &[(&str, [&str; 9])] = &[
         [
             "TicketNotFound",
             "scanned → scanned",
-            "TicketAlreadyUsed",
+            // It stays bound, and its companion hears that there was another.
+            "TicketAlreadyUsed → scanned",
             "TicketAlreadyUsed",
             "TicketAlreadyUsed",
             "ApprovalInvalid",

@@ -67,7 +67,7 @@ impl Front {
         Ok((id, Submission { reference: Some(reference), ..asked.submission(command) }))
     }
 
-    /// The CODE ticket that waits for this account. Told to the account's own sessions only, so the proof is looked at
+    /// The latest CODE ticket of this account; if it takes no codes any more, its leader says why. Told to the account's own sessions only, so the proof is looked at
     /// first; the ticket's leader looks at it again.
     async fn attached(&self, asked: &Asked, scan: &Scan, shown: &Shown) -> Result<TicketId, Failure> {
         if !self.verifies(&scan.approver_key, METHOD_SCAN, &asked.proof, &shown.arguments()) {

@@ -1,6 +1,7 @@
 //! The part of WatchAccount that tells of requests to be linked by code: a notice, which changes no session. It is told as
 //! the nearest replica knows it, and a replica that cannot say is not asked twice; the account's changes go first.
 
+use kindred_core::code::Standing;
 use kindred_core::command::{Answer, CodeAnswer, Query};
 use kindred_core::id::{AccountId, ShardId, TicketId};
 use kindred_wire::convert;
@@ -29,7 +30,7 @@ impl Requests {
         let query = Query::Code(self.account.clone());
         let code = match self.front.query(self.shard, query, Consistency::Local).await {
             Ok(observed) => match observed.answer {
-                Answer::Code(code) => code,
+                Answer::Code(code) => code.filter(|code| code.standing != Standing::Over),
                 _ => return None,
             },
             Err(_) => return None,

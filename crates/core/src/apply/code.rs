@@ -11,10 +11,10 @@
 
 use super::ticket::closed;
 use super::{Step, Tx};
-use crate::code::{AttachedCode, Codes};
+use crate::code::{AttachedCode, Codes, Standing};
 use crate::command::{Aggregate, Effect, Envelope, Outcome, Proven};
 use crate::id::{AccountId, TicketId};
-use crate::limits::{CODE_TICKET_TTL_MS, CODE_TRIES_MAX, CODES_OVER_MAX};
+use crate::limits::{CODE_TICKET_TTL_MS, CODE_TRIES_MAX, CODES_KEPT_MS, CODES_OVER_MAX};
 use crate::model::{Method, Rejection, Requester, Scan, Ticket, TicketState};
 use crate::state::{Key, ReadError, Record, Timer};
 
@@ -80,12 +80,13 @@ impl Tx<'_> {
             return Ok(Ok(Outcome::Done));
         }
         let now_ms = self.now();
-        let is_held = |code: &AttachedCode| code.scanned && now_ms < code.attached_at_ms + CODE_TICKET_TTL_MS;
+        let is_held =
+            |code: &AttachedCode| code.standing == Standing::Held && now_ms < code.attached_at_ms + CODE_TICKET_TTL_MS;
         if codes.attached.as_ref().is_some_and(is_held) {
             over(&mut codes, *ticket);
         } else {
-            let code =
-                AttachedCode { ticket: *ticket, requester: requester.clone(), attached_at_ms: now_ms, scanned: false };
+            let (ticket, requester) = (*ticket, requester.clone());
+            let code = AttachedCode { ticket, requester, attached_at_ms: now_ms, standing: Standing::Waiting };
             if let Some(older) = codes.attached.replace(code) {
                 over(&mut codes, older.ticket);
             }
@@ -96,8 +97,9 @@ impl Tx<'_> {
 
     pub(super) fn hold_code(&mut self, account: &AccountId, ticket: &TicketId) -> Step {
         let Some(mut codes) = self.codes(account)? else { return Ok(Ok(Outcome::Done)) };
-        if let Some(code) = codes.attached.as_mut().filter(|code| code.ticket == *ticket && !code.scanned) {
-            code.scanned = true;
+        let waiting = |code: &&mut AttachedCode| code.ticket == *ticket && code.standing == Standing::Waiting;
+        if let Some(code) = codes.attached.as_mut().filter(waiting) {
+            code.standing = Standing::Held;
             self.put_codes(account, codes);
         }
         Ok(Ok(Outcome::Done))
@@ -109,11 +111,13 @@ impl Tx<'_> {
             return Ok(Err(Rejection::AccountNotFound));
         }
         let mut codes = self.codes(account)?.unwrap_or_default();
-        if !codes.over.contains(ticket) {
-            codes.attached = codes.attached.filter(|code| code.ticket != *ticket);
-            over(&mut codes, *ticket);
-            self.put_codes(account, codes);
+        match &mut codes.attached {
+            Some(code) if code.ticket == *ticket && code.standing == Standing::Over => return Ok(Ok(Outcome::Done)),
+            Some(code) if code.ticket == *ticket => code.standing = Standing::Over,
+            _ if codes.over.contains(ticket) => return Ok(Ok(Outcome::Done)),
+            _ => over(&mut codes, *ticket),
         }
+        self.put_codes(account, codes);
         Ok(Ok(Outcome::Done))
     }
 
@@ -124,12 +128,12 @@ impl Tx<'_> {
         })
     }
 
-    /// Kept for as long as any ticket in it may be open, since its last change.
+    /// Kept for longer than any ticket in it may be open.
     fn put_codes(&mut self, account: &AccountId, mut codes: Codes) {
         if codes.until_ms > 0 {
             self.delete(Key::Timer(codes.until_ms, Timer::CodesRemoval(account.clone())));
         }
-        codes.until_ms = self.now() + CODE_TICKET_TTL_MS;
+        codes.until_ms = self.now() + CODES_KEPT_MS;
         self.set_timer(codes.until_ms, Timer::CodesRemoval(account.clone()));
         self.put(Key::Codes(account.clone()), Record::Codes(codes));
         self.touched.push(Aggregate::Account(account.clone()));

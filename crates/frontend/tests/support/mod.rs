@@ -326,7 +326,7 @@ pub struct Cluster {
     pub seen: Arc<Seen>,
     pub env: Env,
     world: Arc<World>,
-    net: Arc<dyn Net>,
+    pub net: Arc<dyn Net>,
     servers: BTreeMap<&'static str, tokio::task::JoinHandle<()>>,
 }
 

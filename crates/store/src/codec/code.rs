@@ -1,6 +1,6 @@
 //! Typed codes: what an account's home keeps, and what it is asked.
 
-use kindred_core::code::{AttachedCode, Codes, MatchNumber};
+use kindred_core::code::{AttachedCode, Codes, MatchNumber, Standing};
 use kindred_core::command::CodeAnswer;
 use kindred_core::id::{AccountId, TicketId};
 
@@ -18,13 +18,30 @@ pub(super) fn number_from(number: Option<u32>) -> Result<Option<MatchNumber>, Ma
     number.map(|number| MatchNumber::new(number).ok_or(Malformed("number of an Approve"))).transpose()
 }
 
+fn standing_to(standing: Standing) -> pb::CodeStanding {
+    match standing {
+        Standing::Waiting => pb::CodeStanding::Waiting,
+        Standing::Held => pb::CodeStanding::Held,
+        Standing::Over => pb::CodeStanding::Over,
+    }
+}
+
+fn standing_from(standing: i32) -> Result<Standing, Malformed> {
+    match pb::CodeStanding::try_from(standing) {
+        Ok(pb::CodeStanding::Waiting) => Ok(Standing::Waiting),
+        Ok(pb::CodeStanding::Held) => Ok(Standing::Held),
+        Ok(pb::CodeStanding::Over) => Ok(Standing::Over),
+        Ok(pb::CodeStanding::Unspecified) | Err(_) => Err(Malformed("standing of a code")),
+    }
+}
+
 impl From<&Codes> for pb::Codes {
     fn from(codes: &Codes) -> Self {
         let attached = codes.attached.as_ref().map(|code| pb::AttachedCode {
             ticket: raw(&code.ticket),
             requester: Some((&code.requester).into()),
             attached_at_ms: code.attached_at_ms,
-            scanned: code.scanned,
+            standing: standing_to(code.standing).into(),
         });
         Self { attached, over: raws(&codes.over), until_ms: codes.until_ms }
     }
@@ -38,7 +55,7 @@ impl TryFrom<pb::Codes> for Codes {
                 ticket: id(&code.ticket)?,
                 requester: part(code.requester, "requester of an attached code")?,
                 attached_at_ms: code.attached_at_ms,
-                scanned: code.scanned,
+                standing: standing_from(code.standing)?,
             })
         });
         Ok(Self { attached: attached.transpose()?, over: ids(&codes.over)?, until_ms: codes.until_ms })
@@ -52,7 +69,7 @@ impl From<&CodeAnswer> for shard_pb::CodeAnswer {
             requester: Some((&code.requester).into()),
             age_ms: code.age_ms,
             ttl_ms: code.ttl_ms,
-            scanned: code.scanned,
+            standing: standing_to(code.standing).into(),
         }
     }
 }
@@ -65,7 +82,7 @@ impl TryFrom<shard_pb::CodeAnswer> for CodeAnswer {
             requester: part(code.requester, "requester of a code")?,
             age_ms: code.age_ms,
             ttl_ms: code.ttl_ms,
-            scanned: code.scanned,
+            standing: standing_from(code.standing)?,
         })
     }
 }

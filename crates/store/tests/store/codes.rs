@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use kindred_core::code::{AttachedCode, Codes, MatchNumber};
+use kindred_core::code::{AttachedCode, Codes, MatchNumber, Standing};
 use kindred_core::command::{Answer, CodeAnswer, Command, Committed, Effect, OutboxItem, Proven, Query, Submission};
 use kindred_core::id::{Digest, RequestId, ShardId, TicketId, hex, unhex};
 use kindred_core::model::{ApprovalKind, Method, Rejection, Ticket, TicketState};
@@ -18,10 +18,15 @@ fn method(wrong_tries: u8) -> Method {
     Method::Code { account: samples::account_id(), wrong_tries }
 }
 
-fn codes(attached: bool) -> Codes {
+fn codes(standing: Option<Standing>) -> Codes {
     let requester = samples::ticket(TicketState::Open).requester;
-    let code = AttachedCode { ticket: TicketId([3; 16]), requester, attached_at_ms: 4, scanned: true };
-    Codes { attached: attached.then_some(code), over: vec![TicketId([5; 16]), TicketId([6; 16])], until_ms: 7 }
+    let attached = |standing| AttachedCode {
+        ticket: TicketId([3; 16]),
+        requester: requester.clone(),
+        attached_at_ms: 4,
+        standing,
+    };
+    Codes { attached: standing.map(attached), over: vec![TicketId([5; 16]), TicketId([6; 16])], until_ms: 7 }
 }
 
 fn effects() -> Vec<Effect> {
@@ -47,8 +52,8 @@ fn records() -> Vec<(Key, Record)> {
         ticket(Method::Qr, true, TicketState::Scanned(samples::scan())),
     ];
     let mut all: Vec<_> = tickets.into_iter().map(|t| (Key::Ticket(t.id), Record::Ticket(t))).collect();
-    for attached in [true, false] {
-        all.push((Key::Codes(samples::account_id()), Record::Codes(codes(attached))));
+    for standing in [Some(Standing::Waiting), Some(Standing::Held), Some(Standing::Over), None] {
+        all.push((Key::Codes(samples::account_id()), Record::Codes(codes(standing))));
     }
     all.push((Key::Timer(77, Timer::CodesRemoval(samples::account_id())), Record::Timer));
     for (id, effect) in (9..).zip(effects()) {
@@ -103,7 +108,7 @@ fn records_commands_and_messages_of_codes_come_back() {
     let query = Query::Code(samples::account_id());
     assert_eq!(codec::decode_query(&codec::encode_query(&query)), Ok(query));
     let requester = samples::ticket(TicketState::Open).requester;
-    let code = CodeAnswer { ticket: TicketId([1; 16]), requester, age_ms: 2, ttl_ms: 3, scanned: true };
+    let code = CodeAnswer { ticket: TicketId([1; 16]), requester, age_ms: 2, ttl_ms: 3, standing: Standing::Held };
     for answer in [Answer::Code(None), Answer::Code(Some(Box::new(code)))] {
         assert_eq!(codec::decode_answer(&codec::encode_answer(&answer)), Ok(answer));
     }
