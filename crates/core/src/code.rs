@@ -26,7 +26,7 @@ pub const NUMBERS: u16 = 10_000;
 /// Bytes from here on would favour the first letters of the alphabet, so they are passed over.
 const UNBIASED: u8 = 240;
 
-const _: () = assert!(UNBIASED as usize % ALPHABET.len() == 0 && UNBIASED as usize + ALPHABET.len() > 256);
+const _: () = assert!((UNBIASED as usize).is_multiple_of(ALPHABET.len()) && UNBIASED as usize + ALPHABET.len() > 256);
 
 /// Eight letters. No Debug, no comparison but [`Self::matches`]: while its ticket is open a code is a secret.
 #[derive(Clone)]
