@@ -3,12 +3,12 @@
 //! What `admit` refuses it refuses on the state that the leader has applied. A leader must therefore confirm by a read
 //! index that this state is current, and ask again, before it passes a rejection on; a kept reply may go out at once.
 
-use crate::apply::{fingerprint, repeat, reply_key};
+use crate::apply::{closed, fingerprint, repeat, reply_key};
 use crate::arguments;
 use crate::canonical::{DeviceProof, TicketKey, approval_bytes, proof_bytes, verify};
 use crate::code::Code;
 use crate::command::{Command, Committed, Envelope, Proven, Submission};
-use crate::id::{ClusterId, DeviceKey};
+use crate::id::{AccountId, ClusterId, DeviceKey, TicketId};
 use crate::model::{Method, Rejection, Ticket, TicketState};
 use crate::query::window;
 use crate::state::{Key, ReadError, Record, View};
@@ -113,18 +113,11 @@ fn key_for(
     let proof_account = submission.proof.as_ref().and_then(|p| p.account.as_ref());
     Ok(match &submission.envelope.command {
         Command::Open { device_key, .. } | Command::Register { device_key, .. } => Ok(*device_key),
-        Command::ScanCode { ticket: id, scan, .. } => {
-            let found = ticket(view, id)?;
-            let of_account =
-                |ticket: Ticket| matches!(ticket.method, Method::Code { account, .. } if account == scan.account);
-            if ticket_key.is_none() || !found.is_some_and(of_account) {
-                Err(Rejection::TicketNotFound)
-            } else if proof_account != Some(&scan.account) {
-                Err(Rejection::ProofInvalid)
-            } else {
-                Ok(scan.approver_key)
-            }
+        Command::ScanCode { ticket, scan, .. } if ticket_key.is_none() || !is_for(view, ticket, &scan.account)? => {
+            Err(Rejection::TicketNotFound)
         }
+        Command::ScanCode { scan, .. } if proof_account != Some(&scan.account) => Err(Rejection::ProofInvalid),
+        Command::ScanCode { scan, .. } => Ok(scan.approver_key),
         Command::Scan { ticket: id, scan } => {
             let Some(ticket) = ticket(view, id)?.filter(|ticket| ticket.method == Method::Qr) else {
                 return Ok(Err(Rejection::TicketNotFound));
@@ -150,13 +143,7 @@ fn key_for(
                         Err(Rejection::ProofInvalid)
                     }
                 }
-                TicketState::Open => Err(Rejection::TicketNotReady),
-                TicketState::Linked { .. } => Err(Rejection::TicketAlreadyUsed),
-                TicketState::Refused { reason, .. } => Err(reason.clone()),
-                TicketState::Expired => Err(Rejection::TicketExpired),
-                TicketState::Denied => Err(Rejection::TicketDenied),
-                TicketState::Cancelled => Err(Rejection::TicketCancelled),
-                TicketState::Locked => Err(Rejection::TicketLocked),
+                other => Err(closed(other)),
             }
         }
         Command::Cancel { ticket: id } => {
@@ -186,7 +173,13 @@ fn key_for(
     })
 }
 
-fn ticket(view: &dyn View, id: &crate::id::TicketId) -> Result<Option<Ticket>, ReadError> {
+/// True if it is a CODE ticket of this account.
+fn is_for(view: &dyn View, id: &TicketId, scanning: &AccountId) -> Result<bool, ReadError> {
+    let of_account = |t: Ticket| matches!(t.method, Method::Code { account, .. } if account == *scanning);
+    Ok(ticket(view, id)?.is_some_and(of_account))
+}
+
+fn ticket(view: &dyn View, id: &TicketId) -> Result<Option<Ticket>, ReadError> {
     Ok(match view.get(&Key::Ticket(*id))? {
         Some(Record::Ticket(ticket)) => Some(ticket),
         _ => None,

@@ -5,6 +5,8 @@ mod code;
 mod directory;
 mod ticket;
 
+pub(crate) use ticket::closed;
+
 use std::collections::BTreeMap;
 
 use crate::arguments;

@@ -5,9 +5,9 @@ mod support;
 
 use std::sync::Arc;
 
-use kindred_client::{Approve, Client, Device, Error, Member};
+use kindred_client::{Approve, Client, Device, Error, Member, Patience};
 use kindred_core::code::{Code, MatchNumber};
-use kindred_core::id::{AccountId, DeviceKey, TicketId};
+use kindred_core::id::{AccountId, DeviceKey, ShardId, TicketId};
 use kindred_core::model::{Device as About, Requester};
 use kindred_wire::convert::raw;
 use kindred_wire::pb::pairing::v1 as pb;
@@ -16,7 +16,8 @@ use kindred_wire::pb::pairing::v1::watch_ticket_reply::Event;
 use kindred_wire::pb::pairing::v1::watch_ticket_request::Access;
 use kindred_wire::pb::session::v1::watch_account_reply::Event as AccountEvent;
 use kindred_wire::reason::Reason;
-use support::Cluster;
+use kindred_wire::shards::ShardError;
+use support::{Cluster, Strike};
 
 fn refused<T: std::fmt::Debug>(answer: Result<T, Error>) -> (Reason, Option<u64>) {
     let error = answer.unwrap_err();
@@ -211,6 +212,24 @@ async fn an_account_that_nobody_has_gets_the_same_answer_and_a_code() {
     }
     assert_eq!(ends[0], ends[1]);
     assert!(matches!(&ends[0].event, Some(Event::Refused(r)) if r.reason().as_str_name() == "TICKET_EXPIRED"));
+}
+
+#[tokio::test]
+async fn opening_asks_neither_the_directory_nor_any_home_so_its_time_tells_nothing() {
+    let cluster = Cluster::start().await;
+    let phone = cluster.register("ann", "east").await;
+    cluster.groups.set_settles(false);
+    let silent = ShardError::Unavailable { retry_after_ms: 10 };
+    let here = |shard: &ShardId| (100..200).contains(&shard.0);
+    for shard in cluster.groups.all().into_iter().filter(|shard| !here(shard)) {
+        cluster.groups.fail_queries(shard, Some(silent));
+        cluster.groups.fail_submits(shard, &[(Strike::Before, silent); 3]);
+    }
+    let patience = Patience { attempts: 1, ..Patience::default() };
+    let client = cluster.client(&["north"]).with_patience(patience);
+    for account in [phone.account, AccountId::new(b"nobody").unwrap()] {
+        client.open_code(&cluster.device(), &requester(), &account, cluster.request()).await.unwrap();
+    }
 }
 
 #[tokio::test]

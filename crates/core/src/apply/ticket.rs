@@ -254,7 +254,7 @@ fn settled(state: &TicketState, outcome: &TicketOutcome) -> Option<TicketState> 
 }
 
 /// What a step that comes too late is told.
-pub(super) fn closed(state: &TicketState) -> Rejection {
+pub(crate) fn closed(state: &TicketState) -> Rejection {
     match state {
         TicketState::Locked => Rejection::TicketLocked,
         TicketState::Expired => Rejection::TicketExpired,
