@@ -36,6 +36,9 @@ pub const CODE_TICKET_TTL_MS: u64 = 180_000;
 pub const CODE_TRIES_MAX: u8 = 5;
 /// An account's codes are kept this long after their last change, so that whoever types one late is told why it is refused.
 pub const CODES_KEPT_MS: u64 = 2 * CODE_TICKET_TTL_MS;
+/// What an account's home could not be told of a code for so long is dropped: codes must not pile up before a home that is
+/// down, in front of what has to be told. Home forgets a code by itself, and a companion can open a new one.
+pub const CODE_NOTICE_TTL_MS: u64 = 15_000;
 /// Tickets whose code is over that an account remembers, so that no late or repeated AttachCode brings one back.
 pub const CODES_OVER_MAX: usize = 16;
 
@@ -86,6 +89,8 @@ const _: () = assert!(RESULT_TTL_MS >= 2 * PROPOSE_WITHIN_MS_MAX);
 // A ticket's outcome at the account must outlive the ticket, else a repeated Link could link twice (I6).
 const _: () = assert!(OUTCOME_TTL_MS > QR_TICKET_TTL_MS + TICKET_KEPT_MS);
 const _: () = assert!(OUTCOME_TTL_MS > CODE_TICKET_TTL_MS + TICKET_KEPT_MS);
+// A notice must survive an election, and is of no use once the ticket is over.
+const _: () = assert!(CODE_NOTICE_TTL_MS >= 10_000 && CODE_NOTICE_TTL_MS < CODE_TICKET_TTL_MS);
 // Guessing must stay hopeless: five tries at 20^8 codes.
 const _: () = assert!(CODE_TRIES_MAX >= 1 && CODE_TRIES_MAX <= 10);
 // An entry must be able to hold at least a few approvals with full envelopes.

@@ -172,23 +172,33 @@ async fn perform_some(
     first: &mut u64,
 ) -> usize {
     let Some(items) = replica.noted(replica.state.read(|view, _| outbox(view, first))) else { return 0 };
+    let now_ms = replica.state.read(|_, live| live.time_ms);
     let addressed = items.into_iter().filter_map(|item| {
         let (target, command) = addressed(shards.as_ref(), &item)?;
-        (!deaf.contains_key(&target)).then_some((item.id, target, command))
+        let is_stale = crate::homing::is_stale(&command, item.due_ms, now_ms);
+        (!deaf.contains_key(&target)).then_some((item.id, target, command, is_stale))
     });
+    // Notices last: those for a home that is down must not stand in front of what has to be told.
+    let (notices, others): (Vec<_>, Vec<_>) =
+        addressed.partition(|(_, _, command, _)| crate::homing::for_home(command).is_some());
     let known_deaf: BTreeSet<_> = deaf.keys().copied().collect();
-    let mut performing: FuturesUnordered<_> = addressed
+    let mut performing: FuturesUnordered<_> = others
+        .into_iter()
+        .chain(notices)
         .take(ACK_EFFECTS_MAX)
-        .map(|(id, target, command)| {
+        .map(|(id, target, command, is_stale)| {
             let known_deaf = &known_deaf;
-            async move { (id, crate::homing::perform(shards.as_ref(), target, command, known_deaf).await) }
+            async move { (id, is_stale, crate::homing::perform(shards.as_ref(), target, command, known_deaf).await) }
         })
         .collect();
     let mut effects = Vec::new();
-    while let Some((id, performed)) = performing.next().await {
-        match performed {
-            Ok(()) => effects.push(id),
-            Err(silent) => _ = deaf.insert(silent, Instant::now() + DEAF_FOR),
+    while let Some((id, is_stale, performed)) = performing.next().await {
+        if let Err(silent) = performed {
+            // One that was deaf before was not asked: it is not to stay deaf for that.
+            deaf.entry(silent).or_insert(Instant::now() + DEAF_FOR);
+        }
+        if performed.is_ok() || is_stale {
+            effects.push(id);
         }
     }
     effects.sort_unstable();
