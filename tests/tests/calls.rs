@@ -229,7 +229,7 @@ impl World {
     /// A scan of this ref.
     fn scan(&self, reference: &[u8]) -> pairing::ScanTicketRequest {
         let proof = Some(self.phone.sign_scan(self.people.request(), reference));
-        pairing::ScanTicketRequest { proof, reference: raw(reference), home_region: String::new() }
+        pairing::ScanTicketRequest { proof, reference: raw(reference), ..pairing::ScanTicketRequest::default() }
     }
 
     /// An Open under a key that is not the signer's.
@@ -239,6 +239,7 @@ impl World {
             proof: Some(signer.sign_open(self.people.request(), &requester)),
             device_key: raw(self.people.device().key().as_bytes()),
             requester: Some(convert::requester(&requester)),
+            ..pairing::OpenTicketRequest::default()
         }
     }
 

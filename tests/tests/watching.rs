@@ -35,7 +35,7 @@ async fn watch_account_is_gapless() {
                         seen.store(change.version, Ordering::Relaxed);
                         changes.push(change);
                     }
-                    Event::Heartbeat(_) => {}
+                    Event::Heartbeat(_) | Event::LinkRequested(_) | Event::LinkRequestOver(_) => {}
                     Event::Snapshot(snapshot) => panic!("changes are kept, and this is none: {snapshot:?}"),
                 }
             }

@@ -94,6 +94,7 @@ impl Client {
             proof: Some(device.sign_open(request, requester)),
             device_key: raw(device.key().as_bytes()),
             requester: Some(convert::requester(requester)),
+            ..pairing::OpenTicketRequest::default()
         };
         self.call(message, async |c, r| PairingClient::new(c).open_ticket(r).await).await
     }
@@ -110,6 +111,7 @@ impl Client {
                 proof: Some(member.sign_scan(request, reference)),
                 reference: raw(reference),
                 home_region: member.home_region.clone(),
+                code: String::new(),
             };
             self.call(message, async |c, r| PairingClient::new(c).scan_ticket(r).await).await
         };
@@ -141,6 +143,7 @@ impl Client {
             proof: Some(member.sign_approve(request, &approval)),
             approval: Some(convert::approval(&approval)),
             envelope: what.envelope.clone().into(),
+            number: String::new(),
         }
     }
 

@@ -65,7 +65,7 @@ impl Device {
         self.sign(arguments::METHOD_REGISTER, unsigned(Some(account.clone()), None, request, 0), &hash)
     }
 
-    fn sign_alone(&self, method: &str, request: RequestId, hash: &Digest) -> pb::DeviceProof {
+    pub(crate) fn sign_alone(&self, method: &str, request: RequestId, hash: &Digest) -> pb::DeviceProof {
         self.sign(method, unsigned(None, None, request, 0), hash)
     }
 

@@ -11,6 +11,7 @@
 //! Reading order: [`device`], [`Client`], [`watch`].
 
 mod calls;
+mod codes;
 pub mod device;
 pub mod watch;
 

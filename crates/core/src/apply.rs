@@ -1,8 +1,11 @@
 //! `apply`: the one place where a shard's state changes. Pure: equal (state, entry) give equal results (I14).
 
 mod account;
+mod code;
 mod directory;
 mod ticket;
+
+pub(crate) use ticket::closed;
 
 use std::collections::BTreeMap;
 
@@ -11,7 +14,7 @@ use crate::canonical::{Canonical, sha256};
 use crate::command::{Aggregate, Command, Effect, Entry, Envelope, KeptReply, OutboxItem, Outcome, Proven, Reply};
 use crate::id::{Digest, RegionIndex, RequestId};
 use crate::limits;
-use crate::model::{Rejection, Ticket, TicketState};
+use crate::model::{Method, Rejection, Ticket, TicketState};
 use crate::state::{self, Applied, Key, ReadError, Record, Shard, Timer, View};
 
 /// Result of one command: a reply, unless the state could not be read.
@@ -173,13 +176,17 @@ impl Tx<'_> {
             Command::DecideTicket { account, ticket, decision } => self.decide(account, ticket, *decision),
             Command::Open { .. } => self.open(envelope),
             Command::Scan { ticket, scan } => self.scan(envelope, ticket, scan),
-            Command::Approve { ticket, approval, envelope: bytes } => self.approve(envelope, ticket, approval, bytes),
+            Command::Approve { .. } => self.approve(envelope),
             Command::Deny { ticket } => self.deny(envelope, ticket),
             Command::Cancel { ticket } => self.cancel(envelope, ticket),
             Command::Expire { tickets } => self.expire(tickets),
             Command::Settle { ticket, outcome } => self.settle(ticket, outcome),
             Command::Tick => self.tick(),
             Command::AckEffects { effects } => self.ack_effects(effects),
+            Command::ScanCode { ticket, scan, right, .. } => self.scan_code(envelope, ticket, scan, *right),
+            Command::AttachCode { account, ticket, requester } => self.attach_code(account, ticket, requester),
+            Command::HoldCode { account, ticket } => self.hold_code(account, ticket),
+            Command::DetachCode { account, ticket } => self.detach_code(account, ticket),
         }
     }
 
@@ -265,19 +272,30 @@ pub(crate) fn fingerprint(command: &Command) -> Digest {
             .u64(home.0.into())
             .digest(),
         Command::SetLimit { account, limit } => c("set-limit").bytes(account.as_bytes()).u64((*limit).into()).digest(),
-        Command::Open { ticket, device_key, requester, .. } => c("open")
-            .bytes(ticket.as_bytes())
-            .bytes(device_key.as_bytes())
-            .bytes(requester.device.platform.as_bytes())
-            .bytes(requester.device.app_version.as_bytes())
-            .bytes(&requester.device.display_name)
-            .digest(),
+        Command::Open { ticket, device_key, requester, method } => {
+            let bytes = c("open")
+                .bytes(ticket.as_bytes())
+                .bytes(device_key.as_bytes())
+                .bytes(requester.device.platform.as_bytes())
+                .bytes(requester.device.app_version.as_bytes())
+                .bytes(&requester.device.display_name);
+            match method {
+                Method::Qr => bytes.digest(),
+                Method::Code { account, .. } => bytes.bytes(account.as_bytes()).digest(),
+            }
+        }
         Command::Scan { ticket, scan } => {
             c("scan").bytes(ticket.as_bytes()).bytes(scan.account.as_bytes()).bytes(scan.approver.as_bytes()).digest()
         }
+        Command::ScanCode { ticket, scan, tried, .. } => c("scan-code")
+            .bytes(ticket.as_bytes())
+            .bytes(scan.account.as_bytes())
+            .bytes(scan.approver.as_bytes())
+            .bytes(tried.as_bytes())
+            .digest(),
         // The envelope's bytes must match the hash in the approval, else the answer is ApprovalInvalid whatever they are.
-        Command::Approve { ticket, approval, .. } => {
-            c("approve").bytes(ticket.as_bytes()).bytes(arguments::approve(approval).as_bytes()).digest()
+        Command::Approve { ticket, approval, number, .. } => {
+            c("approve").bytes(ticket.as_bytes()).bytes(arguments::approve_with(approval, *number).as_bytes()).digest()
         }
         Command::Deny { ticket } => c("deny").bytes(ticket.as_bytes()).digest(),
         Command::Cancel { ticket } => c("cancel").bytes(ticket.as_bytes()).digest(),
@@ -295,6 +313,9 @@ pub(crate) fn fingerprint(command: &Command) -> Digest {
         | Command::Link { .. }
         | Command::DecideTicket { .. }
         | Command::Tick
-        | Command::AckEffects { .. } => c("none").digest(),
+        | Command::AckEffects { .. }
+        | Command::AttachCode { .. }
+        | Command::HoldCode { .. }
+        | Command::DetachCode { .. } => c("none").digest(),
     }
 }

@@ -13,12 +13,13 @@
 //! async. **Invariant:** no iteration over hash maps, no randomness, no time but the entry's.
 //!
 //! Reading order: [`model`], [`command`], [`state`], [`mod@apply`], [`invariants`], [`mod@admit`], [`query`]. What is signed
-//! is in [`canonical`] and [`arguments`]; every bound is in [`limits`].
+//! is in [`canonical`] and [`arguments`], what people type and compare in [`code`]; every bound is in [`limits`].
 
 pub mod admit;
 pub mod apply;
 pub mod arguments;
 pub mod canonical;
+pub mod code;
 pub mod command;
 pub mod digest;
 pub mod env;

@@ -1,5 +1,6 @@
 //! The records of a shard and the view through which `apply` reads them.
 
+use crate::code::Codes;
 use crate::command::{KeptReply, OutboxItem};
 use crate::id::{AccountId, RequestId, SessionId, TicketId};
 use crate::limits::TIMERS_PASSED_MAX;
@@ -30,6 +31,8 @@ pub enum Key {
     Timer(u64, Timer),
     /// One per unperformed effect, by number.
     Outbox(u64),
+    /// At most one per account, for as long as a code of it matters.
+    Codes(AccountId),
 }
 
 /// What a deadline is for.
@@ -52,6 +55,8 @@ pub enum Timer {
     /// Several removals that one entry, this one by log index, has put down for the same moment: done by Tick. One record
     /// for all of them, because a busy shard would write as many timers as everything else together.
     Removals(u64),
+    /// An account's codes may go: done by Tick.
+    CodesRemoval(AccountId),
 }
 
 impl Timer {
@@ -69,6 +74,7 @@ impl Timer {
             Self::AccountReplyRemoval(account, request) => Some(Key::AccountReply(account.clone(), *request)),
             Self::TicketReplyRemoval(ticket, request) => Some(Key::TicketReply(*ticket, *request)),
             Self::OutcomeRemoval(account, ticket) => Some(Key::Outcome(account.clone(), *ticket)),
+            Self::CodesRemoval(account) => Some(Key::Codes(account.clone())),
         }
     }
 }
@@ -108,6 +114,8 @@ pub enum Record {
     Removals(Vec<Timer>),
     /// For [`Key::Outbox`].
     Outbox(OutboxItem),
+    /// For [`Key::Codes`].
+    Codes(Codes),
 }
 
 /// Reading failed; the replica cannot go on.

@@ -295,7 +295,7 @@ fn changed(command: &Command) -> Vec<Command> {
         Command::Open { ticket, device_key, method, requester } => {
             let devices = other_device(&requester.device).map(|device| Requester { device, ..requester.clone() });
             let moved = Requester { location: "Nice".into(), ..requester };
-            let open = |requester| Command::Open { ticket, device_key, method, requester };
+            let open = |requester| Command::Open { ticket, device_key, method: method.clone(), requester };
             devices.into_iter().chain([moved]).map(open).collect()
         }
         Command::Unlink { account, .. } => vec![Command::Unlink { account, session: nobody(6) }],
@@ -303,9 +303,9 @@ fn changed(command: &Command) -> Vec<Command> {
             vec![Command::UnlinkOthers { account, keep: nobody(6), set_version }]
         }
         Command::SetLimit { account, .. } => vec![Command::SetLimit { account, limit: 6 }],
-        Command::Approve { ticket, approval, envelope } => spoilt(&approval)
+        Command::Approve { ticket, approval, envelope, number } => spoilt(&approval)
             .into_iter()
-            .map(|(_, approval)| Command::Approve { ticket, approval, envelope: envelope.clone() })
+            .map(|(_, approval)| Command::Approve { ticket, approval, envelope: envelope.clone(), number })
             .collect(),
         _ => Vec::new(),
     }

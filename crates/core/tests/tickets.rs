@@ -143,7 +143,8 @@ const TABLE: &[(&str, [&str; 9])] = &[
         [
             "TicketNotFound",
             "scanned → scanned",
-            "TicketAlreadyUsed",
+            // It stays bound, and its companion hears that there was another.
+            "TicketAlreadyUsed → scanned",
             "TicketAlreadyUsed",
             "TicketAlreadyUsed",
             "ApprovalInvalid",
@@ -393,7 +394,7 @@ fn an_envelope_over_its_bound_is_refused() {
     let mut pairing = Pairing::at("scanned");
     let by_ann = proven(&pairing.shard.account(&pairing.ann.0), &pairing.ann.1);
     let envelope = vec![0; limits::ENVELOPE_BYTES_MAX + 1];
-    let command = Command::Approve { ticket: pairing.ticket, approval: pairing.approval(), envelope };
+    let command = Command::Approve { ticket: pairing.ticket, approval: pairing.approval(), envelope, number: None };
     assert_eq!(pairing.shard.ask(by_ann, command), Err(Rejection::InvalidRequest("envelope")));
 }
 

@@ -41,7 +41,8 @@ impl Front {
         if account != approval.account || caller != approval.approver {
             return Err(Failure::new(Reason::ApprovalInvalid));
         }
-        let command = Command::Approve { ticket: id, approval, envelope: request.envelope.to_vec() };
+        let number = convert::number_in(&request.number)?;
+        let command = Command::Approve { ticket: id, approval, envelope: request.envelope.to_vec(), number };
         let (ticket, committed) = self.submit_ticket(&id, asked.submission(command)).await?;
 
         let receipt = match &ticket.state {
@@ -60,6 +61,7 @@ impl Front {
             TicketState::Expired => return Err(Failure::new(Reason::TicketExpired)),
             TicketState::Denied => return Err(Failure::new(Reason::TicketDenied)),
             TicketState::Cancelled => return Err(Failure::new(Reason::TicketCancelled)),
+            TicketState::Locked => return Err(Failure::new(Reason::TicketLocked)),
             TicketState::Open | TicketState::Scanned(_) => return Err(Failure::new(Reason::TicketNotReady)),
         };
         let took_ms = self.env().clock.monotonic_ms().saturating_sub(started_ms);

@@ -20,7 +20,9 @@ mod homes;
 pub mod metrics;
 mod pairing;
 mod session;
+mod shown;
 mod watch_account;
+mod watch_requests;
 mod watch_ticket;
 
 use std::sync::Arc;

@@ -1,4 +1,5 @@
-//! WatchAccount: every membership change after a version, in order and without gaps.
+//! WatchAccount: every membership change after a version, in order and without gaps. What else it tells is in
+//! [`crate::watch_requests`].
 
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -17,6 +18,7 @@ use kindred_wire::status::Failure;
 use tonic::Status;
 
 use crate::front::{Front, unexpected};
+use crate::watch_requests::Requests;
 
 /// What the rpc returns.
 pub(crate) type Events = Pin<Box<dyn Stream<Item = Result<pb::WatchAccountReply, Status>> + Send>>;
@@ -37,6 +39,7 @@ struct Watch {
     // Read and not yet told; at most CHANGES_KEPT.
     pending: VecDeque<SetChange>,
     heartbeat_due_ms: u64,
+    requests: Requests,
     over: bool,
 }
 
@@ -51,7 +54,9 @@ pub(crate) async fn watch(front: Front, request: pb::WatchAccountRequest) -> Res
     let shard = front.account_shard(home, &account)?;
     let heartbeat_due_ms = front.env().clock.monotonic_ms() + HEARTBEAT_MS;
     let version = request.from_set_version;
-    let watch = Watch { front, account, shard, version, pending: VecDeque::new(), heartbeat_due_ms, over: false };
+    let requests = Requests::new(front.clone(), account.clone(), shard);
+    let pending = VecDeque::new();
+    let watch = Watch { front, account, shard, version, pending, heartbeat_due_ms, requests, over: false };
     Ok(Box::pin(futures::stream::unfold(watch, |mut watch| async move {
         if watch.over {
             return None;
@@ -85,6 +90,9 @@ impl Watch {
                 }
                 self.pending = changes.into();
                 continue;
+            }
+            if let Some(event) = self.requests.news().await {
+                return Ok(event);
             }
             let now_ms = self.front.env().clock.monotonic_ms();
             if now_ms >= self.heartbeat_due_ms {

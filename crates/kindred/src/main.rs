@@ -1,6 +1,7 @@
 //! `kindred`: one binary for nodes, devices, the demo and the benchmark.
 
 mod bench;
+mod big;
 mod cluster;
 mod companion;
 mod config;

@@ -23,6 +23,7 @@ mod forming;
 mod frames;
 mod freshness;
 pub mod health;
+mod homing;
 mod host;
 pub mod identity;
 mod link;

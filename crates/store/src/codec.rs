@@ -12,6 +12,7 @@
 //! arm of a oneof, an id of another width) is malformed and never a default. Nesting is bounded by the schema, in which
 //! no message contains itself.
 
+mod code;
 mod convert;
 mod decision;
 mod entity;
@@ -76,6 +77,8 @@ pub enum Kind {
     Timer = 72,
     /// [`Record::Outbox`].
     Outbox = 73,
+    /// [`Record::Codes`].
+    Codes = 76,
     /// See [`crate::keys::StateKey::KeyIndex`].
     KeyIndex = 96,
     /// [`Record::Removals`].
@@ -151,6 +154,7 @@ pub fn encode_record(record: &Record) -> Bytes {
         Record::Timer => sealed(Kind::Timer, &pb::Unit {}),
         Record::Removals(timers) => sealed(Kind::Removals, &reply::removals(timers)),
         Record::Outbox(item) => sealed(Kind::Outbox, &pb::OutboxItem::from(item)),
+        Record::Codes(codes) => sealed(Kind::Codes, &pb::Codes::from(codes)),
     }
 }
 
@@ -179,6 +183,7 @@ pub fn decode_record(key: &Key, bytes: &Bytes) -> Result<Record, Malformed> {
             Record::Timer
         }
         Key::Outbox(_) => Record::Outbox(unseal::<pb::OutboxItem>(Kind::Outbox, bytes, "outbox item")?.try_into()?),
+        Key::Codes(_) => Record::Codes(unseal::<pb::Codes>(Kind::Codes, bytes, "codes")?.try_into()?),
     })
 }
 

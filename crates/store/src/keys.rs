@@ -23,15 +23,16 @@
 //! | 8 AccountReply | account, request | one per request, for `RESULT_TTL_MS` | account commands, Tick |
 //! | 9 TicketReply | ticket, request | one per request, for `RESULT_TTL_MS` | ticket commands, Tick |
 //! | 10 Timer | due ms (u64), timer tag (u8), its ids | about one per ticket, reply and outcome | all of these |
-//! | 11 Outbox | number (u64) | one per unperformed effect | Link, DecideTicket, Register, AckEffects |
+//! | 11 Outbox | number (u64) | one per unperformed effect | Link, DecideTicket, Register, CODE tickets, AckEffects |
 //! | 32 KeyIndex | account, device key | one per device key that ever ended | with Tombstone; value: session id |
+//! | 60 Codes | account | one per account with a code lately | AttachCode, HoldCode, DetachCode, Tick |
 //!
 //! # Column `meta`: shard ‖ tag (u8)
 //!
 //! See [`MetaKey`]. The shard id `0xFFFF_FFFF` is no shard: under it are the node's own facts.
 //!
 //! Integers are big-endian. An account id is written with `00` escaped as `00 FF` and ends with `00 00`; all other ids
-//! have a fixed width. Both keep the order of the values, so the order of keys is that of [`Key`].
+//! have a fixed width. Both keep the order of the values, so the order of records is that of [`Key`].
 
 use kindred_core::id::{AccountId, DeviceKey, RequestId, SessionId, ShardId, TicketId};
 use kindred_core::state::{Key, Timer};
@@ -53,6 +54,7 @@ const TICKET_REPLY: u8 = 9;
 const TIMER: u8 = 10;
 const OUTBOX: u8 = 11;
 const KEY_INDEX: u8 = 32;
+const CODES: u8 = 60;
 
 const TICKET_DEADLINE: u8 = 1;
 const SAGA: u8 = 2;
@@ -61,6 +63,7 @@ const ACCOUNT_REPLY_REMOVAL: u8 = 4;
 const TICKET_REPLY_REMOVAL: u8 = 5;
 const OUTCOME_REMOVAL: u8 = 6;
 const REMOVALS: u8 = 7;
+const CODES_REMOVAL: u8 = 60;
 
 /// Key in column `state`, without shard and generation.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -221,6 +224,7 @@ pub fn parse_state(key: &[u8]) -> Result<(ShardId, u32, StateKey), Malformed> {
         TICKET_REPLY => Key::TicketReply(TicketId(rest.array()?), RequestId(rest.array()?)),
         TIMER => Key::Timer(rest.u64()?, rest.timer()?),
         OUTBOX => Key::Outbox(rest.u64()?),
+        CODES => Key::Codes(rest.account()?),
         KEY_INDEX => {
             let parsed = StateKey::KeyIndex(rest.account()?, DeviceKey(rest.array()?));
             return rest.end().map(|()| (shard, generation, parsed));
@@ -287,6 +291,10 @@ fn push_record_key(out: &mut Vec<u8>, key: &Key) {
             out.push(OUTBOX);
             out.extend_from_slice(&number.to_be_bytes());
         }
+        Key::Codes(account) => {
+            out.push(CODES);
+            push_account(out, account);
+        }
     }
 }
 
@@ -310,6 +318,7 @@ fn push_timer(out: &mut Vec<u8>, timer: &Timer) {
         }
         Timer::OutcomeRemoval(account, ticket) => tagged(OUTCOME_REMOVAL, Some(account), [ticket.as_bytes(), &[]]),
         Timer::Removals(log_index) => tagged(REMOVALS, None, [&log_index.to_be_bytes(), &[]]),
+        Timer::CodesRemoval(account) => tagged(CODES_REMOVAL, Some(account), [&[], &[]]),
     }
 }
 
@@ -397,6 +406,7 @@ impl Rest<'_> {
             TICKET_REPLY_REMOVAL => Timer::TicketReplyRemoval(TicketId(self.array()?), RequestId(self.array()?)),
             OUTCOME_REMOVAL => Timer::OutcomeRemoval(self.account()?, TicketId(self.array()?)),
             REMOVALS => Timer::Removals(self.u64()?),
+            CODES_REMOVAL => Timer::CodesRemoval(self.account()?),
             _ => return Err(Malformed("unknown tag of a timer")),
         })
     }

@@ -98,6 +98,9 @@ impl Failure {
             }
             Rejection::SetVersionConflict { current } => Self::new(Reason::SetVersionConflict).with("current", current),
             Rejection::InvalidRequest(field) => Self::from(Invalid(field)),
+            Rejection::TicketLocked => Self::new(Reason::TicketLocked),
+            Rejection::CodeMismatch { left } => Self::new(Reason::CodeMismatch).with("left", left),
+            Rejection::StepUpRequired => Self::new(Reason::StepUpRequired),
         }
     }
 

@@ -239,7 +239,7 @@ pub fn link(ticket: TicketId, n: u8, approval: Approval) -> Command {
 }
 
 pub fn approve(ticket: TicketId, approval: Approval) -> Command {
-    Command::Approve { ticket, approval, envelope: ENVELOPE.to_vec() }
+    Command::Approve { ticket, approval, envelope: ENVELOPE.to_vec(), number: None }
 }
 
 pub fn receipt(reply: &Reply) -> Receipt {
@@ -274,6 +274,7 @@ pub fn state_name(state: &TicketState) -> &'static str {
         TicketState::Expired => "expired",
         TicketState::Denied => "denied",
         TicketState::Cancelled => "cancelled",
+        TicketState::Locked => "locked",
     }
 }
 

@@ -4,6 +4,7 @@ use kindred_core::command::{Effect, KeptReply, OutboxItem, Outcome, Reply};
 use kindred_core::state::Timer;
 
 use super::Malformed;
+use super::code::of_account;
 use super::convert::{UNIT, account, each, id, need, part, parts, raw, raw_account};
 use crate::keys;
 use crate::proto::storage::v1 as pb;
@@ -100,6 +101,13 @@ impl From<&OutboxItem> for pb::OutboxItem {
                 claim: raw(claim),
                 home_epoch: *home_epoch,
             }),
+            Effect::AttachCode { account, ticket, requester } => Arm::AttachCode(pb::AttachCode {
+                account: raw_account(account),
+                ticket: raw(ticket),
+                requester: Some(requester.into()),
+            }),
+            Effect::HoldCode { account, ticket } => Arm::HoldCode(of_account(account, ticket)),
+            Effect::DetachCode { account, ticket } => Arm::DetachCode(of_account(account, ticket)),
         };
         Self { id: item.id, due_ms: item.due_ms, effect: Some(effect) }
     }
@@ -118,6 +126,13 @@ impl TryFrom<pb::OutboxItem> for OutboxItem {
                 claim: id(&confirm.claim)?,
                 home_epoch: confirm.home_epoch,
             },
+            Arm::AttachCode(attach) => Effect::AttachCode {
+                account: account(&attach.account)?,
+                ticket: id(&attach.ticket)?,
+                requester: part(attach.requester, "requester of an effect")?,
+            },
+            Arm::HoldCode(of) => Effect::HoldCode { account: account(&of.account)?, ticket: id(&of.ticket)? },
+            Arm::DetachCode(of) => Effect::DetachCode { account: account(&of.account)?, ticket: id(&of.ticket)? },
         };
         Ok(Self { id: item.id, due_ms: item.due_ms, effect })
     }

@@ -99,6 +99,7 @@ impl From<&Query> for pb::Query {
             Query::Outcome(account, ticket) => {
                 Arm::Outcome(pb::OutcomeQuery { account: raw_account(account), ticket: raw(ticket) })
             }
+            Query::Code(account) => Arm::Code(raw_account(account)),
         };
         Self { query: Some(query) }
     }
@@ -116,6 +117,7 @@ impl TryFrom<pb::Query> for Query {
             Arm::Ticket(bytes) => Self::Ticket(id(&bytes)?),
             Arm::Directory(bytes) => Self::Directory(account(&bytes)?),
             Arm::Outcome(q) => Self::Outcome(account(&q.account)?, id(&q.ticket)?),
+            Arm::Code(bytes) => Self::Code(account(&bytes)?),
         })
     }
 }
@@ -134,6 +136,7 @@ impl From<&Answer> for pb::Answer {
             Answer::Ticket(ticket) => Arm::Ticket(ticket.as_deref().map(Into::into).unwrap_or_default()),
             Answer::Directory(entry) => Arm::Directory(pb::DirectoryAnswer { entry: entry.as_ref().map(Into::into) }),
             Answer::Outcome(outcome) => Arm::Outcome(pb::OutcomeAnswer { outcome: outcome.as_ref().map(Into::into) }),
+            Answer::Code(code) => Arm::Code(code.as_deref().map(Into::into).unwrap_or_default()),
         };
         Self { answer: Some(answer) }
     }
@@ -153,6 +156,8 @@ impl TryFrom<pb::Answer> for Answer {
             Arm::Ticket(a) => Self::Ticket(Some(Box::new(a.try_into()?))),
             Arm::Directory(a) => Self::Directory(a.entry.map(TryInto::try_into).transpose()?),
             Arm::Outcome(a) => Self::Outcome(a.outcome.map(TryInto::try_into).transpose()?),
+            Arm::Code(pb::CodeAnswer { ticket: None, .. }) => Self::Code(None),
+            Arm::Code(a) => Self::Code(Some(Box::new(a.try_into()?))),
         })
     }
 }
