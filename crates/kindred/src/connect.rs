@@ -1,14 +1,16 @@
 //! What the device commands share: which nodes to ask, how patient to be, and how an answer becomes an exit code.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use kindred_client::{Client, Device, Error, Patience};
 use kindred_core::model;
-use kindred_wire::net::Tcp;
+use kindred_wire::caller::Role;
+use kindred_wire::net::{Net, Tcp};
 use kindred_wire::reason::{Reason, Retry};
 use kindred_wire::status::{metadata, tombstone};
+use kindred_wire::tls::Tls;
 
 use crate::keys::KeyFile;
 use crate::output::{Exit, exit};
@@ -26,6 +28,42 @@ pub struct Nodes {
         global = true
     )]
     address: Vec<String>,
+    #[command(flatten)]
+    access: Access,
+}
+
+/// By what this program is known to the nodes.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Access {
+    /// Directory with gateway.pem, gateway.key and ca.pem, as `kindred dev` and `kindred certificates` make it.
+    #[arg(long, value_name = "DIR", env = "KINDRED_TLS", global = true)]
+    tls: Option<PathBuf>,
+    /// No TLS: for nodes whose configuration says tls.mode = "plaintext".
+    #[arg(long, global = true, conflicts_with = "tls")]
+    plaintext: bool,
+}
+
+impl Access {
+    /// Sockets for somebody of this role, `gateway` or `operator`.
+    pub fn net(&self, role: Role) -> anyhow::Result<Arc<dyn Net>> {
+        match &self.tls {
+            // A flag is nearer than the environment.
+            _ if self.plaintext => Ok(Arc::new(Tcp)),
+            Some(dir) => net(Some(dir), role).map_err(|error| Exit::error(exit::USAGE, format!("--tls: {error:#}"))),
+            None => Err(Exit::error(
+                exit::USAGE,
+                "give --tls DIR or KINDRED_TLS, the directory with gateway.pem, gateway.key and ca.pem (`kindred dev` \
+                 prints it); or --plaintext, if the nodes are so",
+            )),
+        }
+    }
+}
+
+/// Sockets with the certificate of this role from a directory, or plain ones.
+pub fn net(dir: Option<&Path>, role: Role) -> anyhow::Result<Arc<dyn Net>> {
+    let tcp: Arc<dyn Net> = Arc::new(Tcp);
+    let Some(dir) = dir else { return Ok(tcp) };
+    Ok(Arc::new(Tls::new(tcp, crate::certificates::files(dir, role.name()))?))
 }
 
 impl Nodes {
@@ -37,7 +75,7 @@ impl Nodes {
             pause: Duration::from_millis(100),
             pause_max: Duration::from_secs(1),
         };
-        let client = Client::connect(Arc::new(Tcp), &self.address);
+        let client = Client::connect(self.access.net(Role::Gateway)?, &self.address);
         let client = client.map_err(|error| {
             Exit::error(exit::USAGE, format!("--address {}: {error}; give host:port", self.address.join(",")))
         })?;
