@@ -36,10 +36,10 @@ pub struct Nodes {
 #[derive(Debug, Clone, clap::Args)]
 pub struct Access {
     /// Directory with gateway.pem, gateway.key and ca.pem, as `kindred dev` and `kindred certificates` make it.
-    #[arg(long, value_name = "DIR", env = "KINDRED_TLS", global = true)]
+    #[arg(long, value_name = "DIR", env = "KINDRED_TLS", global = true, overrides_with = "plaintext")]
     tls: Option<PathBuf>,
     /// No TLS: for nodes whose configuration says tls.mode = "plaintext".
-    #[arg(long, global = true, conflicts_with = "tls")]
+    #[arg(long, global = true, overrides_with = "tls")]
     plaintext: bool,
 }
 
