@@ -178,6 +178,19 @@ impl Cluster {
         .await
     }
 
+    /// From now on everything here is called with these sockets.
+    pub fn set_net(&mut self, net: &Arc<dyn Net>) {
+        self.net = net.clone();
+        for node in &mut self.nodes {
+            node.net = net.clone();
+        }
+    }
+
+    /// Where the certificates are.
+    pub fn tls(&self) -> PathBuf {
+        self.root.path().join("tls")
+    }
+
     /// The system calls of a node so far, if it is traced.
     pub fn trace(&self, node: usize) -> anyhow::Result<Vec<trace::Call>> {
         trace::read(&self.nodes[node].dir)
@@ -243,6 +256,11 @@ impl Node {
     /// SIGCONT.
     pub fn thaw(&self) -> anyhow::Result<()> {
         self.signal("CONT")
+    }
+
+    /// SIGHUP: look at the certificates now.
+    pub fn hang_up(&self) -> anyhow::Result<()> {
+        self.signal("HUP")
     }
 
     fn signal(&self, name: &str) -> anyhow::Result<()> {
@@ -324,26 +342,21 @@ pub fn free_ports(count: usize) -> anyhow::Result<Vec<u16>> {
     bail!("no {count} ports are free")
 }
 
+/// An authority of its own in `dir`, with certificates for everybody.
+pub fn make_certificates(dir: &Path) -> anyhow::Result<()> {
+    let nodes = REGIONS.map(|region| format!("{region}-0")).join(",");
+    let ran = crate::kindred()?.args(["certificates", "--nodes", &nodes, "--out"]).arg(dir).output()?;
+    anyhow::ensure!(ran.status.success(), "{ran:?}");
+    Ok(())
+}
+
 /// Keys of all regions and certificates for everybody, by the commands that everybody has.
 fn make_secrets(root: &Path) -> anyhow::Result<()> {
-    let nodes = REGIONS.map(|region| format!("{region}-0")).join(",");
-    let run = |arguments: &[&std::ffi::OsStr]| {
-        let ran = crate::kindred()?.args(arguments).output()?;
-        anyhow::ensure!(ran.status.success(), "{arguments:?}: {ran:?}");
-        Ok(())
-    };
-    let [keys, kek, tls] = ["ticket-keys", "kek", "tls"].map(|name| root.join(name).into_os_string());
-    run(&[
-        "keys".as_ref(),
-        "new".as_ref(),
-        "--regions".as_ref(),
-        REGIONS.join(",").as_ref(),
-        "--out".as_ref(),
-        &keys,
-        "--kek".as_ref(),
-        &kek,
-    ])?;
-    run(&["certificates".as_ref(), "--nodes".as_ref(), nodes.as_ref(), "--out".as_ref(), &tls])
+    let mut command = crate::kindred()?;
+    command.args(["keys", "new", "--regions", &REGIONS.join(","), "--out"]).arg(root.join("ticket-keys"));
+    let ran = command.arg("--kek").arg(root.join("kek")).output()?;
+    anyhow::ensure!(ran.status.success(), "{ran:?}");
+    make_certificates(&root.join("tls"))
 }
 
 /// Sockets of a gateway.

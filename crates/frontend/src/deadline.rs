@@ -89,6 +89,23 @@ fn asked(headers: &HeaderMap) -> Option<Duration> {
 mod tests {
     use super::*;
 
+    #[tokio::test(start_paused = true)]
+    async fn a_call_that_takes_too_long_has_an_unknown_outcome() {
+        let endless = tower::service_fn(|_: Request<()>| std::future::pending::<Result<Response<()>, ()>>());
+        for (header, within_ms) in [(None, 30_000), (Some("250m"), 250), (Some("1H"), 30_000), (Some("soon"), 30_000)] {
+            let mut request = Request::new(());
+            if let Some(header) = header {
+                request.headers_mut().insert(GRPC_TIMEOUT, http::HeaderValue::from_static(header));
+            }
+            let started = tokio::time::Instant::now();
+            let answer = Deadline(Duration::from_secs(30)).layer(endless).call(request).await.unwrap();
+            let status = Status::from_header_map(answer.headers()).unwrap();
+            assert_eq!(Reason::of(&status), Some(Reason::OutcomeUnknown));
+            // Virtual time: it moves by exactly what is waited for.
+            assert_eq!(started.elapsed().as_millis(), within_ms, "{header:?}");
+        }
+    }
+
     #[test]
     fn a_timeout_is_read_as_the_protocol_says() {
         let read = |text: &str| {
