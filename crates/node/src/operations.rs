@@ -35,7 +35,7 @@ const CONNECTIONS_MAX: usize = 64;
 const HEAD_WITHIN: Duration = Duration::from_secs(5);
 /// A connection lives that long at most.
 const CONNECTION_WITHIN: Duration = Duration::from_secs(60);
-/// Between two looks at the runtime, the disk and what is counted.
+/// Between two looks at the runtime and the disk.
 const BEAT: Duration = Duration::from_millis(500);
 /// A runtime that was not seen to run for so long is not alive.
 const LOOP_SILENCE_MAX_MS: u64 = 10_000;
@@ -121,24 +121,28 @@ async fn connection(stream: Stream, router: Router) {
     }
 }
 
-/// The runtime runs this; and what is sampled rather than counted is sampled here.
+/// The runtime runs this.
 async fn beat(watched: Watched, pulse: Arc<Pulse>) {
     loop {
         pulse.loop_ms.store(watched.env.clock.monotonic_ms(), Ordering::Relaxed);
-        let census = watched.replicas.census();
-        let gauge = |name: &'static str, count: usize| {
-            ::metrics::gauge!(name).set(f64::from(u32::try_from(count).unwrap_or(u32::MAX)));
-        };
-        gauge(kindred_replica::metrics::SHARDS_HOSTED, census.hosted);
-        gauge(kindred_replica::metrics::SHARDS_LED, census.led);
-        gauge(kindred_replica::metrics::SHARDS_UNREADY, census.unready);
-        gauge(metrics::READY, usize::from(unready(&watched).is_empty()));
-        let stats = watched.log_writer.stats();
-        ::metrics::counter!(metrics::LOG_SYNCS).absolute(stats.syncs);
-        ::metrics::counter!(metrics::LOG_BATCHES).absolute(stats.batches);
-        ::metrics::counter!(metrics::LOG_BYTES).absolute(stats.bytes);
         sleep(BEAT).await;
     }
+}
+
+/// What is looked up rather than counted, at the moment of asking.
+fn sample(watched: &Watched) {
+    let gauge = |name: &'static str, count: usize| {
+        ::metrics::gauge!(name).set(f64::from(u32::try_from(count).unwrap_or(u32::MAX)));
+    };
+    let census = watched.replicas.census();
+    gauge(kindred_replica::metrics::SHARDS_HOSTED, census.hosted);
+    gauge(kindred_replica::metrics::SHARDS_LED, census.led);
+    gauge(kindred_replica::metrics::SHARDS_UNREADY, census.unready);
+    gauge(metrics::READY, usize::from(unready(watched).is_empty()));
+    let stats = watched.log_writer.stats();
+    ::metrics::counter!(metrics::LOG_SYNCS).absolute(stats.syncs);
+    ::metrics::counter!(metrics::LOG_BATCHES).absolute(stats.batches);
+    ::metrics::counter!(metrics::LOG_BYTES).absolute(stats.bytes);
 }
 
 /// Asks whether the log writer gets through. One that has failed ends the process by itself.
@@ -181,6 +185,7 @@ async fn startupz(State(told): State<Told>) -> impl IntoResponse {
 }
 
 async fn rendered(State(told): State<Told>) -> impl IntoResponse {
+    sample(&told.watched);
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], (told.render)())
 }
 

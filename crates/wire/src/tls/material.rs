@@ -1,7 +1,7 @@
 //! Certificate, key and trust bundle as they lie in files, and what rustls makes of them.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustls::client::Resumption;
@@ -107,105 +107,45 @@ impl Files {
     /// Reads all three.
     pub(super) fn read(&self) -> Result<Bytes, Error> {
         let read = |path: &PathBuf| {
-            let failed = |why: String| Error::File { path: path.clone(), why };
-            let metadata = std::fs::metadata(path).map_err(|error| failed(error.to_string()))?;
-            if metadata.len() > FILE_BYTES_MAX {
-                return Err(failed(format!("{} bytes, at most {FILE_BYTES_MAX}", metadata.len())));
+            let length = std::fs::metadata(path).map_err(|error| file(path, error))?.len();
+            if length > FILE_BYTES_MAX {
+                return Err(file(path, format!("{length} bytes, at most {FILE_BYTES_MAX}")));
             }
-            std::fs::read(path).map_err(|error| failed(error.to_string()))
+            std::fs::read(path).map_err(|error| file(path, error))
         };
         Ok(Bytes { certificate: read(&self.certificate)?, key: read(&self.key)?, trust: read(&self.trust)? })
     }
 
-    fn chain(&self, pem: &[u8], path: &PathBuf) -> Result<Vec<CertificateDer<'static>>, Error> {
-        let failed = |why: String| Error::File { path: path.clone(), why };
-        let all: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
-        let all = all.map_err(|error| failed(format!("not PEM: {error}")))?;
-        if all.is_empty() { Err(failed("holds no certificate (PEM)".into())) } else { Ok(all) }
-    }
-
-    fn roots(&self, pem: &[u8]) -> Result<Arc<RootCertStore>, Error> {
-        let mut roots = RootCertStore::empty();
-        for certificate in self.chain(pem, &self.trust)? {
-            roots.add(certificate).map_err(|error| Error::File { path: self.trust.clone(), why: error.to_string() })?;
-        }
-        Ok(Arc::new(roots))
-    }
-
     /// Makes configurations of what was read, if all of it fits together.
     pub(super) fn build(&self, bytes: Bytes) -> Result<Material, Error> {
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let chain = self.chain(&bytes.certificate, &self.certificate)?;
-        let roots = self.roots(&bytes.trust)?;
-        let leaf = chain.first().ok_or_else(|| self.file_of_certificate("holds no certificate"))?;
+        let chain = certificates(&bytes.certificate, &self.certificate)?;
+        let Some(leaf) = chain.first() else { return Err(file(&self.certificate, "holds no certificate (PEM)")) };
         let identity = Identity::of(leaf).map_err(|why| Error::Identity { path: self.certificate.clone(), why })?;
-        let server = self.server(&bytes, &chain, &roots, &identity, &provider)?;
-        let client = self.client(&bytes, chain, roots, &identity, provider)?;
-        Ok(Material { identity, server: Arc::new(server), client: Arc::new(client), bytes })
-    }
-
-    fn file_of_certificate(&self, why: &str) -> Error {
-        Error::File { path: self.certificate.clone(), why: why.into() }
-    }
-
-    fn key(&self, bytes: &Bytes) -> Result<PrivateKeyDer<'static>, Error> {
+        let mut roots = RootCertStore::empty();
+        for certificate in certificates(&bytes.trust, &self.trust)? {
+            roots.add(certificate).map_err(|error| file(&self.trust, error))?;
+        }
         // The reason could quote the file.
-        let unreadable = |_| Error::File { path: self.key.clone(), why: "holds no private key (PEM)".into() };
-        PrivateKeyDer::from_pem_slice(&bytes.key).map_err(unreadable)
+        let key =
+            PrivateKeyDer::from_pem_slice(&bytes.key).map_err(|_| file(&self.key, "holds no private key (PEM)"))?;
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let parts = Parts { chain, key, roots: Arc::new(roots), identity, provider };
+        let callers = self.callers(&parts)?;
+        let pair = |why| Error::Pair { certificate: self.certificate.clone(), key: self.key.clone(), why };
+        let (server, client) = (parts.server(callers).map_err(pair)?, parts.client().map_err(pair)?);
+        Ok(Material { identity: parts.identity, server: Arc::new(server), client: Arc::new(client), bytes })
     }
 
-    fn pair(&self, why: rustls::Error) -> Error {
-        Error::Pair { certificate: self.certificate.clone(), key: self.key.clone(), why }
-    }
-
-    fn server(
-        &self,
-        bytes: &Bytes,
-        chain: &[CertificateDer<'static>],
-        roots: &Arc<RootCertStore>,
-        identity: &Identity,
-        provider: &Arc<CryptoProvider>,
-    ) -> Result<ServerConfig, Error> {
+    /// Who may call us; fails if we ourselves might not.
+    fn callers(&self, parts: &Parts) -> Result<Arc<Callers>, Error> {
         let untrusted =
             |why| Error::Untrusted { certificate: self.certificate.clone(), trust: self.trust.clone(), why };
-        let inner = WebPkiClientVerifier::builder_with_provider(roots.clone(), provider.clone()).build();
+        let inner = WebPkiClientVerifier::builder_with_provider(parts.roots.clone(), parts.provider.clone()).build();
         let inner = inner.map_err(|error| untrusted(rustls::Error::General(error.to_string())))?;
-        let (leaf, intermediates) =
-            chain.split_first().ok_or_else(|| self.file_of_certificate("holds no certificate"))?;
-        inner.verify_client_cert(leaf, intermediates, UnixTime::now()).map_err(untrusted)?;
-        let callers = Callers { inner, trust_domain: identity.trust_domain.clone() };
-        let mut server = ServerConfig::builder_with_provider(provider.clone())
-            .with_protocol_versions(&[&TLS13])
-            .map_err(|why| self.pair(why))?
-            .with_client_cert_verifier(Arc::new(callers))
-            .with_single_cert(chain.to_vec(), self.key(bytes)?)
-            .map_err(|why| self.pair(why))?;
-        server.alpn_protocols = vec![b"h2".to_vec()];
-        // A resumed session would be believed on a certificate that a newer trust bundle may no longer believe.
-        server.send_tls13_tickets = 0;
-        server.session_storage = Arc::new(NoServerSessionStorage {});
-        Ok(server)
-    }
-
-    fn client(
-        &self,
-        bytes: &Bytes,
-        chain: Vec<CertificateDer<'static>>,
-        roots: Arc<RootCertStore>,
-        identity: &Identity,
-        provider: Arc<CryptoProvider>,
-    ) -> Result<ClientConfig, Error> {
-        let nodes = Nodes { roots, provider: provider.clone(), trust_domain: identity.trust_domain.clone() };
-        let mut client = ClientConfig::builder_with_provider(provider)
-            .with_protocol_versions(&[&TLS13])
-            .map_err(|why| self.pair(why))?
-            .dangerous()
-            .with_custom_certificate_verifier(Arc::new(nodes))
-            .with_client_auth_cert(chain, self.key(bytes)?)
-            .map_err(|why| self.pair(why))?;
-        client.alpn_protocols = vec![b"h2".to_vec()];
-        client.resumption = Resumption::disabled();
-        Ok(client)
+        if let Some((leaf, intermediates)) = parts.chain.split_first() {
+            inner.verify_client_cert(leaf, intermediates, UnixTime::now()).map_err(untrusted)?;
+        }
+        Ok(Arc::new(Callers { inner, trust_domain: parts.identity.trust_domain.clone() }))
     }
 
     /// The identity that a node must have to serve under `name`.
@@ -213,7 +153,52 @@ impl Files {
         if identity.role == Role::Node && *identity.name == *name {
             return Ok(());
         }
-        let why = format!("is of {identity}; this node needs …/node/{name}");
-        Err(Error::File { path: self.certificate.clone(), why })
+        Err(file(&self.certificate, format!("is of {identity}; this node needs …/node/{name}")))
+    }
+}
+
+fn file(path: &Path, why: impl ToString) -> Error {
+    Error::File { path: path.to_owned(), why: why.to_string() }
+}
+
+fn certificates(pem: &[u8], path: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
+    let all: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
+    let all = all.map_err(|error| file(path, format!("not PEM: {error}")))?;
+    if all.is_empty() { Err(file(path, "holds no certificate (PEM)")) } else { Ok(all) }
+}
+
+/// What the files hold. No Debug: one of them is a key.
+struct Parts {
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+    roots: Arc<RootCertStore>,
+    identity: Identity,
+    provider: Arc<CryptoProvider>,
+}
+
+impl Parts {
+    fn server(&self, callers: Arc<Callers>) -> Result<ServerConfig, rustls::Error> {
+        let mut server = ServerConfig::builder_with_provider(self.provider.clone())
+            .with_protocol_versions(&[&TLS13])?
+            .with_client_cert_verifier(callers)
+            .with_single_cert(self.chain.clone(), self.key.clone_key())?;
+        server.alpn_protocols = vec![b"h2".to_vec()];
+        // A resumed session would be believed on a certificate that a newer trust bundle may no longer believe.
+        server.send_tls13_tickets = 0;
+        server.session_storage = Arc::new(NoServerSessionStorage {});
+        Ok(server)
+    }
+
+    fn client(&self) -> Result<ClientConfig, rustls::Error> {
+        let (roots, provider) = (self.roots.clone(), self.provider.clone());
+        let nodes = Nodes { roots, provider: provider.clone(), trust_domain: self.identity.trust_domain.clone() };
+        let mut client = ClientConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[&TLS13])?
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(nodes))
+            .with_client_auth_cert(self.chain.clone(), self.key.clone_key())?;
+        client.alpn_protocols = vec![b"h2".to_vec()];
+        client.resumption = Resumption::disabled();
+        Ok(client)
     }
 }
