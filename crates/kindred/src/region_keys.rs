@@ -164,6 +164,21 @@ pub enum Command {
         #[arg(long, value_name = "FILE")]
         kek: std::path::PathBuf,
     },
+    /// Seal the keys of a file anew, under another key-encryption key.
+    Reseal {
+        /// The sealed file.
+        #[arg(long, value_name = "FILE")]
+        sealed: std::path::PathBuf,
+        /// File of the key that it is sealed under.
+        #[arg(long, value_name = "FILE")]
+        old_kek: std::path::PathBuf,
+        /// File to write; must not exist.
+        #[arg(long, value_name = "FILE")]
+        out: std::path::PathBuf,
+        /// File of the next key-encryption key; made if it is not there.
+        #[arg(long, value_name = "FILE")]
+        kek: std::path::PathBuf,
+    },
     /// Seal a file of unsealed ticket keys, as `keygen` used to make them.
     Seal {
         /// The unsealed file; remove it afterwards.
@@ -185,6 +200,11 @@ pub fn run(command: Command) -> anyhow::Result<()> {
         Command::New { regions, out, kek: path } => {
             let (kek, is_new) = Kek::read_or_make(&path, &env)?;
             (fresh(&regions, &kek, &env)?, out, path, is_new)
+        }
+        Command::Reseal { sealed, old_kek, out, kek: path } => {
+            let keys = open(&sealed, &Kek::read(&old_kek)?)?;
+            let (kek, is_new) = Kek::read_or_make(&path, &env)?;
+            (seal(&keys, &kek, &env)?, out, path, is_new)
         }
         Command::Seal { plain, out, kek: path } => {
             let keys = read_plain(&plain)?;

@@ -27,6 +27,9 @@ pub use self::material::{Error, Files};
 use crate::net::{Listener, Net, Stream};
 use crate::shards::BoxFuture;
 
+/// A peer that we dial has to end its handshake within this time; who dials us is bounded by the listener.
+const HANDSHAKE_WITHIN: Duration = Duration::from_secs(10);
+
 /// What became of a look at the files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reloaded {
@@ -112,8 +115,9 @@ impl Tls {
         Box::pin(async move {
             let stream = dialled.await?;
             let connector = TlsConnector::from(client);
-            let stream =
-                connector.connect(server_name(&address), stream).await.map_err(|error| told(&address, &error))?;
+            let shaken = tokio::time::timeout(HANDSHAKE_WITHIN, connector.connect(server_name(&address), stream)).await;
+            let shaken = shaken.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+            let stream = shaken.map_err(|error| told(&address, &error))?;
             let identity = peer(stream.get_ref().1.peer_certificates())?;
             if name.is_some_and(|name| name != *identity.name) {
                 return Err(io::Error::new(io::ErrorKind::InvalidData, format!("{address} is {identity}")));
