@@ -36,10 +36,10 @@ pub struct Nodes {
 #[derive(Debug, Clone, clap::Args)]
 pub struct Access {
     /// Directory with gateway.pem, gateway.key and ca.pem, as `kindred dev` and `kindred certificates` make it.
-    #[arg(long, value_name = "DIR", env = "KINDRED_TLS", global = true, overrides_with = "plaintext")]
+    #[arg(long, value_name = "DIR", env = "KINDRED_TLS", global = true)]
     tls: Option<PathBuf>,
-    /// No TLS: for nodes whose configuration says tls.mode = "plaintext".
-    #[arg(long, global = true, overrides_with = "tls")]
+    /// No TLS, whatever else says so: for nodes whose configuration says tls.mode = "plaintext".
+    #[arg(long, global = true)]
     plaintext: bool,
 }
 
@@ -47,7 +47,7 @@ impl Access {
     /// Sockets for somebody of this role, `gateway` or `operator`.
     pub fn net(&self, role: Role) -> anyhow::Result<Arc<dyn Net>> {
         match &self.tls {
-            // A flag is nearer than the environment.
+            // Said by name on this command line, and KINDRED_TLS may be there for other commands.
             _ if self.plaintext => Ok(Arc::new(Tcp)),
             Some(dir) => net(Some(dir), role).map_err(|error| Exit::error(exit::USAGE, format!("--tls: {error:#}"))),
             None => Err(Exit::error(
