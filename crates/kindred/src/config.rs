@@ -191,13 +191,13 @@ impl Config {
     }
 
     /// The regions' ticket keys.
-    pub fn ticket_keys(&self) -> anyhow::Result<BTreeMap<String, [u8; 32]>> {
+    pub fn ticket_keys(&self) -> anyhow::Result<crate::region_keys::Keys> {
         let kek =
             crate::region_keys::Kek::read(&self.cluster.key_encryption_key).context("cluster.key_encryption_key")?;
         let keys = crate::region_keys::open(&self.cluster.ticket_keys, &kek).context("cluster.ticket_keys")?;
         let path = self.cluster.ticket_keys.display();
         for region in &self.cluster.regions {
-            if !keys.contains_key(region) {
+            if !keys.has(region) {
                 anyhow::bail!("cluster.ticket_keys: {path} has no key for region `{region}`");
             }
         }

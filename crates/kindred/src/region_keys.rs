@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::{Context as _, bail};
-use kindred_core::canonical::Canonical;
+use kindred_core::canonical::{Canonical, TicketKey};
 use kindred_core::env::Env;
 use kindred_core::id::{hex, unhex};
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
@@ -72,6 +72,21 @@ impl Kek {
     }
 }
 
+/// Ticket keys by region. No Debug: they are secrets.
+pub struct Keys(BTreeMap<String, [u8; 32]>);
+
+impl Keys {
+    /// False if there is none for this region.
+    pub fn has(&self, region: &str) -> bool {
+        self.0.contains_key(region)
+    }
+
+    /// The keys themselves.
+    pub fn into_ticket_keys(self) -> impl Iterator<Item = (String, TicketKey)> {
+        self.0.into_iter().map(|(region, key)| (region, TicketKey(key)))
+    }
+}
+
 /// What a sealed key is bound to: it cannot be passed off as another region's, or as one for another purpose.
 fn aad(region: &str) -> Vec<u8> {
     Canonical::new(TAG).bytes(TICKET.as_bytes()).bytes(region.as_bytes()).finish()
@@ -80,21 +95,21 @@ fn aad(region: &str) -> Vec<u8> {
 /// The text of a file with fresh ticket keys of these regions.
 pub fn fresh(regions: &[String], kek: &Kek, env: &Env) -> anyhow::Result<String> {
     let keys = regions.iter().map(|region| (region.clone(), env.random::<32>())).collect();
-    seal(&keys, kek, env)
+    seal(&Keys(keys), kek, env)
 }
 
 /// The text of a file with these ticket keys.
-pub fn seal(keys: &BTreeMap<String, [u8; 32]>, kek: &Kek, env: &Env) -> anyhow::Result<String> {
+pub fn seal(keys: &Keys, kek: &Kek, env: &Env) -> anyhow::Result<String> {
     let mut text =
         format!("{HEAD}\n# Ticket keys, one per region, sealed. Give this file and its key to every node.\n");
-    for (region, key) in keys {
+    for (region, key) in &keys.0 {
         text.push_str(&format!("{region} {TICKET} {}\n", hex(&kek.seal(region, key, env)?)));
     }
     Ok(text)
 }
 
 /// Ticket keys by region.
-pub fn open(path: &Path, kek: &Kek) -> anyhow::Result<BTreeMap<String, [u8; 32]>> {
+pub fn open(path: &Path, kek: &Kek) -> anyhow::Result<Keys> {
     let shown = path.display();
     let text = read(path).with_context(|| format!("{shown}; `kindred keys new --out FILE` makes one"))?;
     let mut lines = text.lines();
@@ -120,11 +135,11 @@ pub fn open(path: &Path, kek: &Kek) -> anyhow::Result<BTreeMap<String, [u8; 32]>
             bail!("{shown}: region `{region}` is there twice");
         }
     }
-    Ok(keys)
+    Ok(Keys(keys))
 }
 
 /// Ticket keys of the layout before sealing: lines `region = hex`.
-pub fn read_plain(path: &Path) -> anyhow::Result<BTreeMap<String, [u8; 32]>> {
+pub fn read_plain(path: &Path) -> anyhow::Result<Keys> {
     let shown = path.display();
     let mut keys = BTreeMap::new();
     for line in read(path).with_context(|| shown.to_string())?.lines() {
@@ -139,7 +154,7 @@ pub fn read_plain(path: &Path) -> anyhow::Result<BTreeMap<String, [u8; 32]>> {
         };
         keys.insert(region.trim().to_owned(), key);
     }
-    Ok(keys)
+    Ok(Keys(keys))
 }
 
 fn read(path: &Path) -> anyhow::Result<String> {
@@ -222,11 +237,11 @@ pub fn run(command: Command) -> anyhow::Result<()> {
 mod tests {
     use super::*;
 
-    fn keys() -> BTreeMap<String, [u8; 32]> {
-        BTreeMap::from([("eu".to_owned(), [1; 32]), ("us".to_owned(), [2; 32])])
+    fn keys() -> Keys {
+        Keys(BTreeMap::from([("eu".to_owned(), [1; 32]), ("us".to_owned(), [2; 32])]))
     }
 
-    fn opened(text: &str, kek: u8) -> anyhow::Result<BTreeMap<String, [u8; 32]>> {
+    fn opened(text: &str, kek: u8) -> anyhow::Result<Keys> {
         let file = tempfile::NamedTempFile::new()?;
         std::fs::write(file.path(), text)?;
         open(file.path(), &Kek::new(&[kek; 32])?)
@@ -235,8 +250,8 @@ mod tests {
     #[test]
     fn what_is_sealed_opens_under_the_same_key_and_no_other() {
         let text = seal(&keys(), &Kek::new(&[9; 32]).unwrap(), &crate::env::real()).unwrap();
-        assert_eq!(opened(&text, 9).unwrap(), keys());
-        let told = format!("{:#}", opened(&text, 8).unwrap_err());
+        assert_eq!(opened(&text, 9).unwrap().0, keys().0);
+        let told = format!("{:#}", opened(&text, 8).err().unwrap());
         assert!(told.contains("sealed under another key") && told.contains("`eu`"), "{told}");
     }
 
@@ -259,7 +274,7 @@ mod tests {
             ("kindred-region-keys 1\neu ticket\n", "region ticket hex"),
             ("kindred-region-keys 1\neu token 00\n", "region ticket hex"),
         ] {
-            let error = format!("{:#}", opened(text, 9).unwrap_err());
+            let error = format!("{:#}", opened(text, 9).err().unwrap());
             assert!(error.contains(told), "{text:?}: {error}");
         }
     }
@@ -280,9 +295,9 @@ mod tests {
     fn the_layout_of_before_can_be_sealed() {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), format!("# old\neu = {}\nus = {}\n", hex(&[1; 32]), hex(&[2; 32]))).unwrap();
-        assert_eq!(read_plain(file.path()).unwrap(), keys());
+        assert_eq!(read_plain(file.path()).unwrap().0, keys().0);
         std::fs::write(file.path(), "eu = 5ec2e7\n").unwrap();
-        let told = format!("{:#}", read_plain(file.path()).unwrap_err());
+        let told = format!("{:#}", read_plain(file.path()).err().unwrap());
         assert!(!told.contains("5ec2e7"), "{told}");
     }
 }

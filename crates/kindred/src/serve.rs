@@ -1,12 +1,10 @@
 //! `kindred serve`: one node.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use kindred_core::canonical::TicketKey;
 use kindred_core::map::ShardMap;
 use kindred_node::{Node, Options};
 use kindred_wire::net::{Net, Tcp};
@@ -14,6 +12,7 @@ use kindred_wire::tls::Tls;
 
 use crate::config::{Config, Mode, OFF, Overrides};
 use crate::output::{Exit, exit};
+use crate::region_keys::Keys;
 
 /// Looks for others that still hold the store, and the pause between two: three seconds in all.
 const CLOSE_LOOKS_MAX: u32 = 300;
@@ -68,8 +67,6 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     close(engine);
     Ok(())
 }
-
-type Keys = BTreeMap<String, [u8; 32]>;
 
 /// Everything that can be wrong before anything is touched.
 fn prepare(file: &std::path::Path, overrides: Overrides) -> anyhow::Result<(Config, Keys, Wires)> {
@@ -160,8 +157,7 @@ async fn serve(config: Config, keys: Keys, wires: Wires) -> anyhow::Result<Arc<k
         }),
     )?;
     let map = ShardMap::fixed(&config.cluster.regions, config.cluster.shards_per_region);
-    let ticket_keys =
-        keys.into_iter().filter_map(|(region, key)| Some((map.region(&region)?, TicketKey(key)))).collect();
+    let ticket_keys = keys.into_ticket_keys().filter_map(|(region, key)| Some((map.region(&region)?, key))).collect();
     let node = Node::start(Options {
         engine: engine.clone(),
         log_writer,

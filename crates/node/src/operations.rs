@@ -61,6 +61,25 @@ struct Pulse {
     disk_ms: AtomicU64,
 }
 
+impl Pulse {
+    fn begin(now_ms: u64) -> Self {
+        Self { loop_ms: AtomicU64::new(now_ms), disk_ms: AtomicU64::new(now_ms) }
+    }
+
+    /// What was not seen to work for too long, one line each.
+    fn silent(&self, now_ms: u64) -> Vec<String> {
+        let parts = [
+            (&self.loop_ms, LOOP_SILENCE_MAX_MS, "the runtime has run nothing"),
+            (&self.disk_ms, DISK_SILENCE_MAX_MS, "the log writer has not got through"),
+        ];
+        let silent = parts.into_iter().map(|(at, max_ms, what)| {
+            let silent_ms = now_ms.saturating_sub(at.load(Ordering::Relaxed));
+            (silent_ms > max_ms).then(|| format!("{what} for {silent_ms} ms"))
+        });
+        silent.flatten().collect()
+    }
+}
+
 /// What the port tells of.
 #[derive(Clone)]
 pub(crate) struct Watched {
@@ -81,7 +100,7 @@ struct Told {
 /// Serves until it is aborted.
 pub(crate) async fn run(watched: Watched, mut listener: Box<dyn Listener>, render: Render) {
     let now_ms = watched.env.clock.monotonic_ms();
-    let pulse = Arc::new(Pulse { loop_ms: AtomicU64::new(now_ms), disk_ms: AtomicU64::new(now_ms) });
+    let pulse = Arc::new(Pulse::begin(now_ms));
     let mut tasks = JoinSet::new();
     tasks.spawn(beat(watched.clone(), pulse.clone()));
     tasks.spawn(probe(watched.clone(), pulse.clone()));
@@ -164,16 +183,7 @@ pub(crate) fn unready(watched: &Watched) -> Vec<String> {
 }
 
 async fn livez(State(told): State<Told>) -> impl IntoResponse {
-    let now_ms = told.watched.env.clock.monotonic_ms();
-    let silent = |at: &AtomicU64| now_ms.saturating_sub(at.load(Ordering::Relaxed));
-    let mut why = Vec::new();
-    if silent(&told.pulse.loop_ms) > LOOP_SILENCE_MAX_MS {
-        why.push(format!("the runtime has run nothing for {} ms", silent(&told.pulse.loop_ms)));
-    }
-    if silent(&told.pulse.disk_ms) > DISK_SILENCE_MAX_MS {
-        why.push(format!("the log has not been written for {} ms", silent(&told.pulse.disk_ms)));
-    }
-    verdict("live", &why)
+    verdict("live", &told.pulse.silent(told.watched.env.clock.monotonic_ms()))
 }
 
 async fn readyz(State(told): State<Told>) -> impl IntoResponse {
@@ -194,4 +204,19 @@ fn verdict(what: &str, why: &[String]) -> (StatusCode, [(header::HeaderName, &'s
     let code = if why.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     let body = serde_json::json!({ what: why.is_empty(), "why": why });
     (code, [(header::CONTENT_TYPE, "application/json")], format!("{body}\n"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_disk_that_hangs_and_a_runtime_that_stands_still_are_told_apart() {
+        let pulse = Pulse::begin(1_000);
+        assert!(pulse.silent(1_000 + LOOP_SILENCE_MAX_MS).is_empty());
+        pulse.loop_ms.store(40_000, Ordering::Relaxed);
+        assert_eq!(pulse.silent(40_000), ["the log writer has not got through for 39000 ms"]);
+        pulse.disk_ms.store(60_000, Ordering::Relaxed);
+        assert_eq!(pulse.silent(60_000), ["the runtime has run nothing for 20000 ms"]);
+    }
 }
