@@ -5,6 +5,7 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use http::{Request, Response};
@@ -17,6 +18,7 @@ use tonic::{Code, Status};
 use tower::{Layer, Service};
 
 use crate::metrics;
+use crate::seldom::Seldom;
 
 /// Nodes only.
 const NODES: &[Role] = &[Role::Node];
@@ -63,18 +65,22 @@ pub fn row(method: &str) -> Option<&'static Row> {
 
 /// Puts the table in front of all of `routes`. Every request must carry a [`Caller`] in its extensions.
 pub fn guarded(routes: Routes, env: Env) -> Routes {
-    Routes::from(routes.into_axum_router().layer(Guard(env)))
+    let told = Arc::new(Seldom::new(env.clone()));
+    Routes::from(routes.into_axum_router().layer(Guard { env, told }))
 }
 
 /// The layer.
 #[derive(Clone)]
-pub struct Guard(Env);
+pub struct Guard {
+    env: Env,
+    told: Arc<Seldom>,
+}
 
 impl<S> Layer<S> for Guard {
     type Service = Guarded<S>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        Guarded { inner, env: self.0.clone() }
+        Guarded { inner, guard: self.clone() }
     }
 }
 
@@ -82,7 +88,7 @@ impl<S> Layer<S> for Guard {
 #[derive(Clone)]
 pub struct Guarded<S> {
     inner: S,
-    env: Env,
+    guard: Guard,
 }
 
 impl<S, Req, Res> Service<Request<Req>> for Guarded<S>
@@ -102,11 +108,11 @@ where
 
     fn call(&mut self, request: Request<Req>) -> Self::Future {
         let method = request.uri().path().strip_prefix('/').unwrap_or_default();
-        let (row, caller) = match allowed(method, request.extensions().get::<Caller>()) {
+        let (row, caller) = match self.guard.allowed(method, request.extensions().get::<Caller>()) {
             Ok(allowed) => allowed,
             Err(status) => return Box::pin(std::future::ready(Ok(status.into_http()))),
         };
-        let (clock, started_ms) = (self.env.clock.clone(), self.env.clock.monotonic_ms());
+        let (clock, started_ms) = (self.guard.env.clock.clone(), self.guard.env.clock.monotonic_ms());
         let answer = self.inner.call(request);
         Box::pin(async move {
             let answered = answer.await;
@@ -117,29 +123,38 @@ where
     }
 }
 
-fn allowed(method: &str, caller: Option<&Caller>) -> Result<(&'static Row, Role), Box<Status>> {
-    let role = caller.map(|caller| caller.role);
-    let refused = |status| {
-        let reason = Reason::of(&status).map_or("none", Reason::name);
-        ::metrics::counter!(metrics::REFUSALS, "reason" => reason).increment(1);
-        Box::new(status)
-    };
-    let forbidden = || {
-        let role = role.map_or("none", Role::name);
-        Status::from(Failure::new(Reason::CallerNotAllowed).with("role", role))
-    };
-    match (row(method), role) {
-        (_, None) => Err(refused(forbidden())),
-        // Tools probe for methods and rely on this very code.
-        (None, Some(_)) => {
-            let status = Status::unimplemented("no such method");
-            Err(refused(explained(&status, Code::Unimplemented, Reason::InvalidRequest)))
-        }
-        (Some(row), Some(role)) if row.1.contains(&role) => Ok((row, role)),
-        (Some(row), Some(role)) => {
-            let name = caller.map(|caller| &*caller.name).unwrap_or_default();
-            tracing::warn!(method = row.0, role = role.name(), name, "a caller asked for what its role may not do");
-            Err(refused(forbidden()))
+impl Guard {
+    fn allowed(&self, method: &str, caller: Option<&Caller>) -> Result<(&'static Row, Role), Box<Status>> {
+        let role = caller.map(|caller| caller.role);
+        let refused = |status| {
+            let reason = Reason::of(&status).map_or("none", Reason::name);
+            ::metrics::counter!(metrics::REFUSALS, "reason" => reason).increment(1);
+            Box::new(status)
+        };
+        let forbidden = || {
+            let role = role.map_or("none", Role::name);
+            Status::from(Failure::new(Reason::CallerNotAllowed).with("role", role))
+        };
+        match (row(method), role) {
+            (_, None) => Err(refused(forbidden())),
+            // Tools probe for methods and rely on this very code.
+            (None, Some(_)) => {
+                let status = Status::unimplemented("no such method");
+                Err(refused(explained(&status, Code::Unimplemented, Reason::InvalidRequest)))
+            }
+            (Some(row), Some(role)) if row.1.contains(&role) => Ok((row, role)),
+            (Some(row), Some(role)) => {
+                let name = caller.map(|caller| &*caller.name).unwrap_or_default();
+                if self.told.may() {
+                    tracing::warn!(
+                        method = row.0,
+                        role = role.name(),
+                        name,
+                        "a caller asked for what its role may not do"
+                    );
+                }
+                Err(refused(forbidden()))
+            }
         }
     }
 }

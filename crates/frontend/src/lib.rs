@@ -6,8 +6,8 @@
 //!   ApproveTicket:  ticket's shard: Approve ──► account's shard: Link ──► receipt     (its outbox settles the ticket)
 //! ```
 //!
-//! Owns: routing by account and ticket, the pairing saga, watches, mandatory status details, who may call what. Must not know: Raft, disks,
-//! how a shard is reached. **Invariant:** nothing here decides about a session; it asks the shards and repeats what they
+//! Owns: routing by account and ticket, the pairing saga, watches, mandatory status details, who may call what. Must not
+//! know: Raft, disks, how a shard is reached. **Invariant:** nothing here decides about a session; it asks the shards and repeats what they
 //! said. **Invariant:** a shard that gives no answer never becomes a statement about a session.
 //!
 //! Reading order: [`front`], [`approve`], [`watch_ticket`], [`session`], [`details`], [`access`].
@@ -21,6 +21,7 @@ mod front;
 mod homes;
 pub mod metrics;
 mod pairing;
+pub mod seldom;
 mod session;
 mod watch_account;
 mod watch_ticket;

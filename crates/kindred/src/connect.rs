@@ -123,9 +123,9 @@ pub fn failed(doing: &str, error: &Error) -> anyhow::Error {
             Error::Status(status) => Exit::error(
                 exit::UNAVAILABLE,
                 format!(
-                    "{doing}: no answer from the cluster ({}); check that it runs and that --address or \
-                     KINDRED_ADDRESS is right, then try the same again",
-                    status.message()
+                    "{doing}: no answer from the cluster ({}); check that it runs and that --address (or \
+                     KINDRED_ADDRESS) and --tls (or KINDRED_TLS) are right, then try the same again",
+                    cause(status)
                 ),
             ),
             Error::Malformed(_) => Exit::error(
@@ -138,6 +138,17 @@ pub fn failed(doing: &str, error: &Error) -> anyhow::Error {
     let waits = matches!(reason.retry(), Retry::After | Retry::SameRequestId);
     let code = if waits { exit::UNAVAILABLE } else { exit::REFUSED };
     Exit::error(code, format!("{doing}: {}{}: {}", reason.name(), details(error), reason.advice()))
+}
+
+/// The innermost reason that a connection gives: of TLS, say.
+fn cause(status: &tonic::Status) -> String {
+    let mut cause = std::error::Error::source(status);
+    let mut told = status.message().to_owned();
+    while let Some(error) = cause {
+        told = error.to_string();
+        cause = error.source();
+    }
+    told
 }
 
 /// A refusal that came as data.

@@ -42,7 +42,12 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
             let nodes: Vec<_> = cluster
                 .nodes
                 .iter()
-                .map(|n| serde_json::json!({"name": n.name, "region": n.region, "gateway": n.gateway, "operations": n.operations, "pid": n.pid(), "dir": n.dir}))
+                .map(|n| {
+                    serde_json::json!({
+                        "name": n.name, "region": n.region, "gateway": n.gateway, "operations": n.operations,
+                        "pid": n.pid(), "dir": n.dir,
+                    })
+                })
                 .collect();
             json(&serde_json::json!({ "nodes": nodes, "tls": cluster.tls }))?;
         }

@@ -33,7 +33,6 @@ use kindred_wire::net::Net;
 use kindred_wire::shards::{NoPoints, Points, Shards};
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
-use tower::Layer as _;
 
 pub use limits::Limits;
 
@@ -144,6 +143,7 @@ impl Node {
         let gateway_address = gateway_listener.local_addr().unwrap_or_else(|_| options.listen_gateway.clone());
 
         let holds = points::Holds::new(&options.name);
+        let Raft { heartbeat_ms, election_min_ms, election_max_ms, snapshot_every_entries } = options.raft;
         let replicas = Replicas::start(kindred_replica::Options {
             engine: options.engine,
             log_writer: options.log_writer.clone(),
@@ -154,35 +154,23 @@ impl Node {
             region,
             map: options.map,
             ticket_keys: options.ticket_keys,
-            timings: Timings {
-                heartbeat_ms: options.raft.heartbeat_ms,
-                election_min_ms: options.raft.election_min_ms,
-                election_max_ms: options.raft.election_max_ms,
-            },
-            snapshot_every: options.raft.snapshot_every_entries,
+            timings: Timings { heartbeat_ms, election_min_ms, election_max_ms },
+            snapshot_every: snapshot_every_entries,
         })
         .await?;
 
         let (leaving, stop) = (CancellationToken::new(), CancellationToken::new());
-        let (env, limits) = (options.env, options.limits);
+        let (env, limits, granted) = (options.env, options.limits, options.plaintext);
         let health = tonic_health::server::health_reporter();
         let public = public(&replicas, options.points.then_some(holds), &env, limits).add_service(health.1);
+        let role = granted.map(|granted| granted.gateway);
+        let gateways = server::Served::new("gateway", public, role, limits, &env);
         let peers = Routes::new(replicas.peer_service());
-        let listener = |name, routes, connections_max, connection_age, unproven| server::Served {
-            name,
-            routes: date::DateLayer::new(env.clone())
-                .layer(kindred_frontend::access::guarded(routes, env.clone()).prepare()),
-            limits,
-            connections_max,
-            connection_age,
-            unproven,
-            env: env.clone(),
+        let nodes = server::Served {
+            connections_max: limits.node_connections_max,
+            connection_age: limits.node_connection_age,
+            ..server::Served::new("node", peers, granted.map(|_| Role::Node), limits, &env)
         };
-        let granted = options.plaintext;
-        let gateways =
-            listener("gateway", public, limits.connections_max, limits.connection_age, granted.map(|p| p.gateway));
-        let (nodes_max, nodes_age) = (limits.node_connections_max, limits.node_connection_age);
-        let nodes = listener("node", peers, nodes_max, nodes_age, granted.map(|_| Role::Node));
         let servers = vec![
             server::spawn(nodes, node_listener, stop.clone()),
             server::spawn(gateways, gateway_listener, stop.clone()),

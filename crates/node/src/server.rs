@@ -13,6 +13,7 @@ use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use kindred_core::env::Env;
+use kindred_frontend::seldom::Seldom;
 use kindred_wire::caller::{Caller, Role};
 use kindred_wire::net::{Listener, Stream};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -21,9 +22,9 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, Sleep, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
-use tower::ServiceExt as _;
+use tower::{Layer as _, ServiceExt as _};
 
-use crate::date::Dated;
+use crate::date::{DateLayer, Dated};
 use crate::limits::Limits;
 use crate::metrics::{CONNECTIONS, CONNECTIONS_AGED, CONNECTIONS_REFUSED};
 
@@ -43,6 +44,7 @@ pub(crate) struct Served {
     /// Who a connection is from that proves nothing; none refuses it.
     pub(crate) unproven: Option<Role>,
     pub(crate) env: Env,
+    pub(crate) told: Seldom,
 }
 
 /// Serves until `stop`, then lets every connection finish what it has. Aborting it cuts them.
@@ -51,6 +53,21 @@ pub(crate) fn spawn(served: Served, listener: Box<dyn Listener>, stop: Cancellat
 }
 
 impl Served {
+    /// `routes` behind the method table, with the bounds of the gateway listener.
+    pub(crate) fn new(name: &'static str, routes: Routes, unproven: Option<Role>, limits: Limits, env: &Env) -> Self {
+        let guarded = kindred_frontend::access::guarded(routes, env.clone()).prepare();
+        Self {
+            name,
+            routes: DateLayer::new(env.clone()).layer(guarded),
+            limits,
+            connections_max: limits.connections_max,
+            connection_age: limits.connection_age,
+            unproven,
+            env: env.clone(),
+            told: Seldom::new(env.clone()),
+        }
+    }
+
     async fn run(self: Arc<Self>, mut listener: Box<dyn Listener>, stop: CancellationToken) {
         let room = Arc::new(Semaphore::new(self.connections_max));
         let mut connections = JoinSet::new();
@@ -92,7 +109,9 @@ impl Served {
         let stream = match timeout(self.limits.handshake_within, secured).await {
             Ok(Ok(stream)) => stream,
             Ok(Err(error)) => {
-                tracing::info!(listener = self.name, %error, "a connection was refused");
+                if self.told.may() {
+                    tracing::info!(listener = self.name, %error, "a connection was refused");
+                }
                 self.refuse("handshake");
                 return None;
             }

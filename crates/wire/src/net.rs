@@ -162,7 +162,8 @@ fn connect(
     Ok(endpoint.connect_with_connector_lazy(connector))
 }
 
-/// Connections of `listener` as the stream that tonic serves. Accept errors are skipped after a pause.
+/// Connections of `listener` as the stream that tonic serves, without handshakes: for tests over connections in memory. A
+/// node has a loop of its own. Accept errors are skipped after a pause.
 pub fn incoming(mut listener: Box<dyn Listener>) -> impl futures::Stream<Item = io::Result<Stream>> + Send {
     let (tx, rx) = tokio::sync::mpsc::channel(64);
     tokio::spawn(async move {
