@@ -65,7 +65,7 @@ impl Front {
             TicketState::Open | TicketState::Scanned(_) => return Err(Failure::new(Reason::TicketNotReady)),
         };
         let took_ms = self.env().clock.monotonic_ms().saturating_sub(started_ms);
-        ::metrics::histogram!(metrics::LINK_MS).record(f64::from(u32::try_from(took_ms).unwrap_or(u32::MAX)));
+        ::metrics::histogram!(metrics::LINK_SECONDS).record(metrics::seconds(took_ms));
         Ok(pb::ApproveTicketReply { receipt: Some(convert::receipt(&receipt)) })
     }
 

@@ -312,16 +312,6 @@ impl Replicas {
         Ok(())
     }
 
-    /// True while this node's replica of every shard is a settled voter and in touch with a leader that has a quorum.
-    pub fn ready(&self) -> bool {
-        let is_ready = |replica: Arc<Replica>| {
-            replica.leader().is_some()
-                && replica.is_in_touch()
-                && crate::forming::has_place(&replica, &self.identity.name)
-        };
-        self.map.shards().iter().all(|(shard, _)| self.replica(*shard).is_some_and(is_ready))
-    }
-
     /// Every replica of this node.
     pub fn status(&self) -> Vec<Status> {
         self.all().iter().map(|replica| status(replica)).collect()

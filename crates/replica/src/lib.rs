@@ -33,6 +33,7 @@ pub mod metrics;
 mod network;
 mod peer;
 mod proposer;
+mod ready;
 mod replica;
 pub mod runtime;
 mod snapshot;
@@ -41,4 +42,5 @@ pub mod types;
 
 pub use error::Error;
 pub use host::{Options, Replicas, Status, Timings};
+pub use ready::Census;
 pub use replica::Replica;
