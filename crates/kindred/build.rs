@@ -9,5 +9,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         let descriptors = protox::compile([file], [root])?;
         tonic_prost_build::configure().build_server(false).bytes(".").compile_fds(descriptors)?;
     }
+    // Figures say how the program that made them was compiled.
+    println!("cargo:rustc-env=BUILT_WITH_OPT_LEVEL={}", std::env::var("OPT_LEVEL")?);
     Ok(())
 }
