@@ -49,8 +49,8 @@ enum Command {
     Phone(phone::Args),
     /// Act as a device that wants to be linked.
     Companion(companion::Args),
-    /// Measure links and validations through the public rpcs.
-    Bench(bench::Args),
+    /// Measure links, validations, pairings and watches on a local cluster; `compare` puts other systems beside it.
+    Bench(Box<bench::Args>),
     /// Make ticket keys for the regions of a cluster.
     Keygen {
         /// Region names, in order.
@@ -74,7 +74,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Demo(args) => serve::runtime(1)?.block_on(demo::run(args)),
         Command::Phone(args) => serve::runtime(1)?.block_on(phone::run(args)),
         Command::Companion(args) => serve::runtime(1)?.block_on(companion::run(args)),
-        Command::Bench(args) => serve::runtime(1)?.block_on(bench::run(args)),
+        Command::Bench(args) => serve::runtime(1)?.block_on(bench::run(*args)),
         Command::Keygen { regions, out } => {
             cluster::write_secret(&out, &config::fresh_ticket_keys(&regions, &env::real()))?;
             println!("{}: keys for {}", out.display(), regions.join(", "));

@@ -35,6 +35,10 @@ pub(super) struct Lab<'a> {
     /// Links that are prepared in one go.
     pub(super) round: usize,
     pub(super) shards_per_region: u32,
+    /// Sockets of a gateway.
+    pub(super) net: Arc<dyn Net>,
+    /// Sockets of a node.
+    pub(super) node_net: Arc<dyn Net>,
 }
 
 /// A figure, and what it cost.
@@ -68,13 +72,14 @@ impl<'a> Lab<'a> {
         let data = local.data.as_ref().map(|dir| dir.join(name));
         let options = Options { data, points: true, log: local.log.clone(), shards_per_region };
         let cluster = Cluster::start(options, env).await?;
+        let (net, node_net): (Arc<dyn Net>, Arc<dyn Net>) = (Arc::new(Tcp), Arc::new(Tcp));
         let gateways = cluster.gateways();
         let doors = Doors::new(cluster.nodes.iter().map(|n| (n.name.as_str(), n.gateway.as_str())))?;
-        let workshop = Workshop::new(env, clients(&gateways, Patience::default())?, homes as usize).await?;
-        let to_all = || gateways.iter().map(|gateway| to(gateway)).collect::<anyhow::Result<Vec<_>>>();
+        let workshop = Workshop::new(env, clients(&net, &gateways, Patience::default())?, homes as usize).await?;
+        let to_all = || gateways.iter().map(|gateway| to(&net, gateway)).collect::<anyhow::Result<Vec<_>>>();
         let channels = (0..local.connections).map(|_| to_all()).collect::<anyhow::Result<_>>()?;
         let (live, round) = (RefCell::default(), local.round as usize);
-        Ok(Self { cluster, doors, workshop, channels, live, round, shards_per_region })
+        Ok(Self { cluster, doors, workshop, channels, live, round, shards_per_region, net, node_net })
     }
 
     /// The connection of a worker to a node.
@@ -114,20 +119,15 @@ pub(super) async fn measure(
     Ok(Measured { load, cpu: watch.stop() })
 }
 
-/// How the generator reaches gateways' ports and the ports between nodes.
-pub(super) fn net() -> Arc<dyn Net> {
-    Arc::new(Tcp)
-}
-
 /// A raw connection.
-pub(super) fn to(address: &str) -> anyhow::Result<Channel> {
-    Ok(channel(net(), address)?)
+pub(super) fn to(net: &Arc<dyn Net>, address: &str) -> anyhow::Result<Channel> {
+    Ok(channel(net.clone(), address)?)
 }
 
 /// One client for each node, which calls no other.
-pub(super) fn clients(gateways: &[String], patience: Patience) -> anyhow::Result<Vec<Client>> {
+pub(super) fn clients(net: &Arc<dyn Net>, gateways: &[String], patience: Patience) -> anyhow::Result<Vec<Client>> {
     let client = |gateway: &String| {
-        let client = Client::connect(net(), std::slice::from_ref(gateway))?;
+        let client = Client::connect(net.clone(), std::slice::from_ref(gateway))?;
         Ok(client.with_patience(patience))
     };
     gateways.iter().map(client).collect()

@@ -39,7 +39,7 @@ impl Lab<'_> {
         let owners = self.owners(count.div_ceil(per_account)).await?;
         // In a measurement a failure is a figure, so nothing is tried twice.
         let patience = Patience { attempts: 1, attempt: ANSWER_WITHIN, ..Patience::default() };
-        let clients = clients(&self.cluster.gateways(), patience)?;
+        let clients = clients(&self.net, &self.cluster.gateways(), patience)?;
         let bar = progress(count, "pairings");
         let at = Cell::new(0);
         let next = || {

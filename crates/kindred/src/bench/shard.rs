@@ -60,7 +60,8 @@ impl ShardDoor {
         0_u64.put(&mut hello);
         name.clone().put(&mut hello);
         queue.send(frame(0, 0, Kind::Hello, hello.freeze())).await.context("greet")?;
-        let mut client = PeerClient::new(to(&config.listen.node)?).max_decoding_message_size(MESSAGE_BYTES_MAX);
+        let mut client =
+            PeerClient::new(to(&lab.node_net, &config.listen.node)?).max_decoding_message_size(MESSAGE_BYTES_MAX);
         let mut answers = client.exchange(packed(frames)).await.context("reach the leader")?.into_inner();
         let first = answers.message().await.context("greet the leader")?;
         let Some(welcome) = first.and_then(|frames| frames.frames.into_iter().next()) else {

@@ -1,10 +1,12 @@
 //! etcd: three members, gRPC. Called through its leader, as Kindred is through the node of the account's home region.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use bytes::Bytes;
+use kindred_wire::net::{Net, Tcp};
 use tonic::transport::Channel;
 
 use super::super::lab::to;
@@ -82,7 +84,8 @@ impl Etcd {
 
     /// Fresh connections.
     fn connect(&mut self, connections: usize) -> anyhow::Result<()> {
-        let to_all = || self.addresses.iter().map(|address| to(address)).collect::<anyhow::Result<Vec<_>>>();
+        let net: Arc<dyn Net> = Arc::new(Tcp);
+        let to_all = || self.addresses.iter().map(|address| to(&net, address)).collect::<anyhow::Result<Vec<_>>>();
         self.channels = (0..connections).map(|_| to_all()).collect::<anyhow::Result<_>>()?;
         Ok(())
     }

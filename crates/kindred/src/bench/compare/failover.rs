@@ -10,7 +10,7 @@ use kindred_core::id::{AccountId, RegionIndex};
 use kindred_core::map::ShardMap;
 use tokio::time::Instant;
 
-use super::super::lab::{Lab, busy, net};
+use super::super::lab::{Lab, busy};
 use super::super::prepare::Opened;
 use super::etcd::Etcd;
 use super::figures::median;
@@ -115,7 +115,7 @@ pub(super) async fn kill_ours(lab: &mut Lab<'_>, writes: usize) -> anyhow::Resul
     let attempts = u32::try_from(DONE_WITHIN.as_millis() / PAUSE.as_millis()).unwrap_or(u32::MAX);
     let patience = Patience { attempts, attempt: ATTEMPT, pause: PAUSE, pause_max: 5 * PAUSE };
     let clients = (0..lab.channels.len())
-        .map(|_| Ok(Client::connect(net(), &gateways)?.with_patience(patience)))
+        .map(|_| Ok(Client::connect(lab.net.clone(), &gateways)?.with_patience(patience)))
         .collect::<anyhow::Result<Vec<_>>>()?;
     let write = async |worker: usize, number: usize| {
         let message = ready[number].message.clone();

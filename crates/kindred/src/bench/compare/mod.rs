@@ -111,6 +111,10 @@ pub(super) async fn run(args: &Args) -> anyhow::Result<()> {
         // Outlives the servers, which are declared after it.
         let temporary = tempfile::Builder::new().prefix("kindred-peers-").tempdir()?;
         let dir = args.local.data.clone().map_or_else(|| temporary.path().to_owned(), |dir| dir.join("peers"));
+        let is_used = std::fs::read_dir(&dir).is_ok_and(|mut entries| entries.next().is_some());
+        if is_used {
+            return Err(Exit::error(exit::USAGE, format!("{} is not empty; give another --data", dir.display())));
+        }
         std::fs::create_dir_all(&dir)?;
         // PostgreSQL runs as another user, who must get through.
         std::fs::set_permissions(&dir, std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
@@ -243,6 +247,8 @@ impl Programs {
         let etcd = wanted(Other::Etcd, "etcd", "etcd-server", &[]);
         let postgres = wanted(Other::Postgres, "initdb", "postgresql", &postgres::directories());
         let redis = wanted(Other::Redis, "redis-server", "redis-server", &[]);
+        // A link to it may stand alone in its directory, and PostgreSQL's programs are needed together.
+        let postgres = postgres.map(|program| std::fs::canonicalize(&program).unwrap_or(program));
         if missing.is_empty() { Ok(Self { etcd, postgres, redis }) } else { Err(process::missing(&missing)) }
     }
 }

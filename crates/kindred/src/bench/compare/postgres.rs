@@ -51,7 +51,10 @@ impl Postgres {
                 arguments.extend(["-c".to_owned(), setting.clone()]);
             }
             let (name, log) = (format!("postgres p{number}"), dir.join(format!("p{number}.log")));
-            Server::start(&name, &bin.join("postgres"), arguments, log, user)
+            // At once, but it takes its shared memory with it.
+            Ok::<_, anyhow::Error>(
+                Server::start(&name, &bin.join("postgres"), arguments, log, user)?.with_last_word("QUIT"),
+            )
         };
         let settings = ["synchronous_commit=on".to_owned(), "synchronous_standby_names=ANY 1 (*)".to_owned()];
         let mut postgres = Self { connections: Vec::new(), servers: Vec::new(), port: ports[0], record: record() };

@@ -13,6 +13,9 @@ use crate::output::{Exit, exit};
 /// Between two looks at something that takes time.
 const PAUSE: Duration = Duration::from_millis(50);
 
+/// A server that was told to end is killed after so many looks: two seconds.
+const LAST_LOOKS_MAX: u32 = 40;
+
 /// Who a server runs as, if not as we do: PostgreSQL refuses to run as root.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct User {
@@ -27,6 +30,7 @@ pub(super) struct Server {
     user: Option<User>,
     program: PathBuf,
     arguments: Vec<String>,
+    last_word: Option<&'static str>,
     child: Option<Child>,
 }
 
@@ -40,9 +44,15 @@ impl Server {
         user: Option<User>,
     ) -> anyhow::Result<Self> {
         let (name, program) = (name.to_owned(), program.to_owned());
-        let mut server = Self { name, log, user, program, arguments, child: None };
+        let mut server = Self { name, log, user, program, arguments, last_word: None, child: None };
         server.spawn()?;
         Ok(server)
+    }
+
+    /// Sends it this signal first where it is ended for good, because it keeps something outside its directory.
+    pub(super) fn with_last_word(mut self, signal: &'static str) -> Self {
+        self.last_word = Some(signal);
+        self
     }
 
     /// Starts it again, over the same data.
@@ -64,14 +74,18 @@ impl Server {
 
     /// SIGTERM; SIGKILL to what has not ended in time.
     pub(super) async fn stop(&mut self, within: Duration) {
-        if let Some(pid) = self.pid() {
-            let _ = Command::new("kill").arg(pid.to_string()).status();
-        }
+        self.signal("TERM");
         let deadline = Instant::now() + within;
         while self.is_running() && Instant::now() < deadline {
             tokio::time::sleep(PAUSE).await;
         }
         self.kill();
+    }
+
+    fn signal(&self, name: &str) {
+        if let Some(pid) = self.pid() {
+            let _ = Command::new("kill").arg(format!("-{name}")).arg(pid.to_string()).status();
+        }
     }
 
     pub(super) fn pid(&self) -> Option<u32> {
@@ -91,6 +105,15 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
+        if let Some(signal) = self.last_word {
+            self.signal(signal);
+            for _ in 0..LAST_LOOKS_MAX {
+                if !self.is_running() {
+                    break;
+                }
+                std::thread::park_timeout(PAUSE);
+            }
+        }
         self.kill();
     }
 }
