@@ -257,10 +257,13 @@ mod tests {
         let schedule = Schedule::new(Arrivals::Constant, 1_000.0, 1);
         let number = Cell::new(0_u32);
         let next = || Some(number.replace(number.get() + 1));
-        let until = Instant::now() + 60 * MS;
-        // Nothing is answered before 60 ms have passed, although the calls were due at 1 ms, 2 ms, ….
+        let until = Cell::new(None);
+        // Nothing is answered within 60 ms of the first call, although the calls are due at 1 ms, 2 ms, ….
         let call = async |_: usize, _: u32| {
-            tokio::time::sleep_until(until).await;
+            if until.get().is_none() {
+                until.set(Some(Instant::now() + 60 * MS));
+            }
+            tokio::time::sleep_until(until.get().unwrap()).await;
             Ok(None)
         };
         let load = drive(&Pace::Open(schedule), Span::Calls(40), next, call).await.unwrap();
