@@ -1,6 +1,7 @@
 //! The cluster that is measured, and the ways to it.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::io::IsTerminal as _;
 use std::sync::Arc;
@@ -103,10 +104,25 @@ impl<'a> Lab<'a> {
         Ok(replicas::same_work(before, &after)?.values().sum())
     }
 
+    /// The highest term of each shard that a node knows of.
+    pub(super) async fn terms(&self) -> BTreeMap<u32, u64> {
+        let mut terms = BTreeMap::new();
+        for status in self.doors.status().await.into_iter().flatten().flatten() {
+            let term = terms.entry(status.shard).or_default();
+            *term = status.term.max(*term);
+        }
+        terms
+    }
+
     /// Measures what `run` does, and what it costs.
     pub(super) async fn measure(&self, run: impl Future<Output = anyhow::Result<Load>>) -> anyhow::Result<Measured> {
         measure(self.pids(), run).await
     }
+}
+
+/// Terms that began between two looks: elections, false ones too, and hand-overs.
+pub(super) fn terms_begun(before: &BTreeMap<u32, u64>, after: &BTreeMap<u32, u64>) -> u64 {
+    after.iter().map(|(shard, term)| term.saturating_sub(before.get(shard).copied().unwrap_or(*term))).sum()
 }
 
 /// Measures what `run` does, and what it costs the servers `pids`.
@@ -159,4 +175,16 @@ pub(super) fn busy(what: &str) -> ProgressBar {
 pub(super) fn tell(line: &str) {
     let dim = if std::io::stderr().is_terminal() { ("\x1b[2m", "\x1b[0m") } else { ("", "") };
     eprintln!("{}{line}{}", dim.0, dim.1);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn terms_are_counted_for_the_shards_that_were_there() {
+        let before = BTreeMap::from([(100, 3), (200, 7)]);
+        assert_eq!(terms_begun(&before, &BTreeMap::from([(100, 5), (200, 7), (300, 9)])), 2);
+        assert_eq!(terms_begun(&before, &before), 0);
+    }
 }

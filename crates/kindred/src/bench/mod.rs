@@ -30,9 +30,9 @@ use kindred_wire::pb::session::v1::Level;
 
 use self::args::{Operation, What};
 use self::drive::Pace;
-use self::lab::{Lab, Measured, tell};
+use self::lab::{Lab, Measured, tell, terms_begun};
 use self::prepare::Opened;
-use self::report::Point;
+use self::report::{Point, Proof};
 use self::validate::Popularity;
 use self::watch::FanOut;
 use crate::output::{self, Exit, Output, exit};
@@ -57,7 +57,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
 async fn bench(args: &Args) -> anyhow::Result<()> {
     let env = crate::env::real();
     let mut lab = Lab::start(&env, &args.local, "kindred", args.homes, args.shards).await?;
-    let before = lab.level().await?;
+    let (before, terms) = (lab.level().await?, lab.terms().await);
     let mut points = Vec::new();
     for operation in &args.operations {
         for pace in args.paces() {
@@ -72,10 +72,11 @@ async fn bench(args: &Args) -> anyhow::Result<()> {
         }
     }
     let entries = lab.all_applied(&before).await?;
+    let proof = Proof { entries, terms_begun: terms_begun(&terms, &lab.terms().await) };
     lab.cluster.kill_all();
     match args.output {
-        Output::Json => output::json(&report::to_json(args, &points, entries))?,
-        Output::Table => report::print(args, &points, entries),
+        Output::Json => output::json(&report::to_json(args, &points, proof))?,
+        Output::Table => report::print(args, &points, proof),
     }
     match points.iter().map(|point| point.measured.load.failed()).sum() {
         0_u64 => Ok(()),

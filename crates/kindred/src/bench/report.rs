@@ -16,6 +16,15 @@ pub(super) struct Point {
     pub(super) measured: Measured,
 }
 
+/// What shows that the cluster was well while it was measured.
+#[derive(Clone, Copy)]
+pub(super) struct Proof {
+    /// Entries that every replica applied, on each node.
+    pub(super) entries: u64,
+    /// Terms that began meanwhile; 0 if no leader lost its place.
+    pub(super) terms_begun: u64,
+}
+
 impl Point {
     /// `64` in flight, or `500/s` in an open loop.
     pub(super) fn pace(&self) -> String {
@@ -84,7 +93,7 @@ fn row(name: &str, pace: &str, load: &Load) -> Vec<String> {
 }
 
 /// For people, on standard output.
-pub(super) fn print(args: &Args, points: &[Point], entries: u64) {
+pub(super) fn print(args: &Args, points: &[Point], proof: Proof) {
     let mut header = vec!["", "at", "per second", "answered", "errors"];
     let names: Vec<_> = QUANTILES.iter().map(|(name, _)| format!("{name} ms")).collect();
     header.extend(names.iter().map(String::as_str));
@@ -99,15 +108,18 @@ pub(super) fn print(args: &Args, points: &[Point], entries: u64) {
     println!("{shown}");
     let Mix { validate, link, list } = args.mix;
     println!(
-        "at: calls in flight, or calls per second of an open loop, over {} connections; the first tenth is not measured\n\
+        "at: calls in flight, or calls per second of an open loop, over {} connections; the first tenth is not measured;\n\
+             \x20   an open loop lasts until its last answer, and its latencies count from the intended starts\n\
          cores: those of the three nodes, and of the generator, which has one thread\n\
          mixed: {validate} % validate (linearizable), {link} % link, {list} % list sessions; Zipf exponent {}\n\
          watch: until the last of {} watches on an account told a link or unlink; {} accounts at the same time\n\
-         every replica of every shard applied every entry: {entries} on each node",
+         every replica of every shard applied every entry: {} on each node; elections and hand-overs meanwhile: {}",
         args.local.connections as usize * REGIONS.len(),
         args.zipf,
         args.watchers,
         args.watched,
+        proof.entries,
+        proof.terms_begun,
     );
     for point in points {
         for (error, count) in &point.measured.load.errors {
@@ -117,7 +129,7 @@ pub(super) fn print(args: &Args, points: &[Point], entries: u64) {
 }
 
 /// For programs.
-pub(super) fn to_json(args: &Args, points: &[Point], entries: u64) -> Value {
+pub(super) fn to_json(args: &Args, points: &[Point], proof: Proof) -> Value {
     json!({
         "nodes": REGIONS.len(),
         "connections_per_node": args.local.connections,
@@ -128,6 +140,7 @@ pub(super) fn to_json(args: &Args, points: &[Point], entries: u64) -> Value {
         "watchers": args.watchers,
         "watched_accounts": args.watched,
         "operations": points.iter().map(Point::to_json).collect::<Vec<_>>(),
-        "entries_applied_by_every_replica": entries,
+        "entries_applied_by_every_replica": proof.entries,
+        "terms_begun": proof.terms_begun,
     })
 }
