@@ -10,7 +10,9 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use kindred_client::{Client, Patience};
 use kindred_core::env::Env;
+use kindred_core::map::ShardMap;
 use kindred_wire::net::{Net, Tcp, channel};
+use tokio::time::Instant;
 use tonic::transport::Channel;
 
 use super::args::Local;
@@ -23,6 +25,11 @@ use crate::points::{Doors, Replicas};
 
 /// The replicas are level within this time.
 const LEVEL_WITHIN: Duration = Duration::from_secs(30);
+
+/// Leaders are in their home regions within this time.
+const SETTLED_WITHIN: Duration = Duration::from_secs(30);
+/// Between two looks.
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// A running cluster.
 pub(super) struct Lab<'a> {
@@ -80,7 +87,29 @@ impl<'a> Lab<'a> {
         let to_all = || gateways.iter().map(|gateway| to(&net, gateway)).collect::<anyhow::Result<Vec<_>>>();
         let channels = (0..local.connections).map(|_| to_all()).collect::<anyhow::Result<_>>()?;
         let (live, round) = (RefCell::default(), local.round as usize);
-        Ok(Self { cluster, doors, workshop, channels, live, round, shards_per_region, net, node_net })
+        let lab = Self { cluster, doors, workshop, channels, live, round, shards_per_region, net, node_net };
+        lab.settle().await?;
+        Ok(lab)
+    }
+
+    /// Shards of this cluster.
+    pub(super) fn map(&self) -> ShardMap {
+        ShardMap::fixed(&self.workshop.regions, self.shards_per_region)
+    }
+
+    /// Waits until every shard is led from its home region. Leaders go there after a start, and a hand-over while
+    /// something is measured would cost it errors.
+    pub(super) async fn settle(&self) -> anyhow::Result<()> {
+        let deadline = Instant::now() + SETTLED_WITHIN;
+        for (shard, home) in self.map().shards() {
+            while let Some(home) = home.map(|home| usize::from(home.0))
+                && self.doors.leader(shard, SETTLED_WITHIN).await? != home
+            {
+                anyhow::ensure!(Instant::now() < deadline, "shard {shard} is not led from its home region");
+                tokio::time::sleep(PAUSE).await;
+            }
+        }
+        Ok(())
     }
 
     /// The connection of a worker to a node.

@@ -76,7 +76,7 @@ impl Lab<'_> {
     /// So many links at home, each submitted to the leader of its shard over one stream, as a frontend's node does.
     /// Tickets whose shard is not their account's (possible with several shards in a region) are left out.
     pub(super) async fn links_at_shard(&self, count: usize, pace: &Pace) -> anyhow::Result<Measured> {
-        let map = ShardMap::fixed(&self.workshop.regions, self.shards_per_region);
+        let map = self.map();
         let mut doors = BTreeMap::new();
         let mut total = Measured::new()?;
         for size in rounds(count, self.round, pace) {

@@ -7,7 +7,6 @@ use std::time::Duration;
 use anyhow::Context as _;
 use kindred_client::{Client, Patience};
 use kindred_core::id::{AccountId, RegionIndex};
-use kindred_core::map::ShardMap;
 use tokio::time::Instant;
 
 use super::super::lab::{Lab, busy};
@@ -23,8 +22,10 @@ const IN_FLIGHT: usize = 64;
 const KILL_AFTER_PART: usize = 4;
 /// A write that is not done by then has failed.
 const DONE_WITHIN: Duration = Duration::from_secs(30);
-/// One attempt; the next one goes to the next node.
-const ATTEMPT: Duration = Duration::from_secs(2);
+/// The shortest attempt of a writer; each next writer is a little more patient, so that attempts do not fall together.
+/// What a dead leader has swallowed is never answered, so longer attempts would measure themselves.
+const ATTEMPT_MIN: Duration = Duration::from_millis(200);
+const ATTEMPT_STEP: Duration = Duration::from_millis(4);
 const PAUSE: Duration = Duration::from_millis(20);
 const LEADER_WITHIN: Duration = Duration::from_secs(20);
 const READY_WITHIN: Duration = Duration::from_secs(60);
@@ -55,6 +56,11 @@ impl Gaps {
             Err(error) => rejected.push(format!("{error:#}")),
         }
     }
+}
+
+/// How long a writer waits before it asks the next node.
+fn attempt(worker: usize) -> Duration {
+    ATTEMPT_MIN + ATTEMPT_STEP * u32::try_from(worker).unwrap_or(u32::MAX)
 }
 
 /// The longest time without a write that was done, ending after the kill. None if none was done after it.
@@ -105,21 +111,24 @@ async fn gap(
 /// Kills the node that leads the accounts' shard while links go on; starts it again and waits until all is level.
 pub(super) async fn kill_ours(lab: &mut Lab<'_>, writes: usize) -> anyhow::Result<f64> {
     let ready = lab.prepared(Opened::AtHome, writes).await?;
-    let map = ShardMap::fixed(&lab.workshop.regions, lab.shards_per_region);
     let any = AccountId::new(b"any").context("account id")?;
-    let shard = map.account(RegionIndex(0), &any).context("the accounts' shard")?;
+    let shard = lab.map().account(RegionIndex(0), &any).context("the accounts' shard")?;
     let leader = lab.doors.leader(shard, LEADER_WITHIN).await?;
     let mut gateways = lab.cluster.gateways();
     // Callers reach the node of their home region first, as everywhere else.
     gateways.rotate_left(leader);
     let attempts = u32::try_from(DONE_WITHIN.as_millis() / PAUSE.as_millis()).unwrap_or(u32::MAX);
-    let patience = Patience { attempts, attempt: ATTEMPT, pause: PAUSE, pause_max: 5 * PAUSE };
-    let clients = (0..lab.channels.len())
-        .map(|_| Ok(Client::connect(lab.net.clone(), &gateways)?.with_patience(patience)))
+    let connections = (0..lab.channels.len())
+        .map(|_| Ok(Client::connect(lab.net.clone(), &gateways)?))
         .collect::<anyhow::Result<Vec<_>>>()?;
+    let client = |worker: usize| {
+        let patience = Patience { attempts, attempt: attempt(worker), pause: PAUSE, pause_max: 5 * PAUSE };
+        connections[worker % connections.len()].clone().with_patience(patience)
+    };
+    let clients: Vec<_> = (0..IN_FLIGHT).map(client).collect();
     let write = async |worker: usize, number: usize| {
         let message = ready[number].message.clone();
-        let sent = clients[worker % clients.len()].send_approval(message).await;
+        let sent = clients[worker].send_approval(message).await;
         sent.map(|_| ()).map_err(super::super::people::name)
     };
     let bar = busy("links while the leader is killed");
@@ -131,6 +140,7 @@ pub(super) async fn kill_ours(lab: &mut Lab<'_>, writes: usize) -> anyhow::Resul
     }
     lab.cluster.ready(READY_WITHIN).await?;
     lab.level().await?;
+    lab.settle().await?;
     gap_ms
 }
 
@@ -154,7 +164,7 @@ pub(super) async fn kill_etcd(peer: &mut Peer<Etcd>, writes: usize) -> anyhow::R
                 }
                 Ok::<_, String>(etcd.version(worker, member, account).await? == version + 1)
             };
-            if let Ok(Ok(true)) = tokio::time::timeout(ATTEMPT, tried).await {
+            if let Ok(Ok(true)) = tokio::time::timeout(attempt(worker), tried).await {
                 versions[account].set(version + 1);
                 return Ok(());
             }
