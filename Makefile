@@ -14,7 +14,7 @@ ENV_FILE := $(HOME)/.cache/kindred/env.mk
 KINDRED := $(CARGO_TARGET_DIR)/debug/kindred
 RUNS ?= 20
 
-.PHONY: help setup build demo test check tidy fix demo-soak bench
+.PHONY: help setup build demo test check tidy fix demo-soak bench bench-compare
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -63,6 +63,11 @@ demo-soak: setup ## RUNS demos in a row (20); histories stay in histories/
 	@$(MAKE) --no-print-directory build
 	@scripts/demo-soak "$(KINDRED)" "$(RUNS)"
 
-bench: setup ## links/s and validates/s at 64 in flight, three processes
+bench: setup ## links, validations, pairings, watches: per second and latency, three processes (BENCH=flags)
 	@$(MAKE) --no-print-directory build
-	@"$(KINDRED)" bench
+	@"$(KINDRED)" bench $(BENCH)
+
+bench-compare: setup ## the same work by etcd, PostgreSQL and Redis; writes docs/performance.md (COMPARE=flags)
+	@scripts/bench-peers
+	@$(MAKE) --no-print-directory build
+	@"$(KINDRED)" bench compare --plaintext --report docs/performance.md $(COMPARE)

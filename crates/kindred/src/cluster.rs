@@ -74,7 +74,7 @@ impl Cluster {
         };
         std::fs::create_dir_all(&root)?;
         let secrets = Secrets::make(&root, options.is_plaintext, env)?;
-        let net = crate::connect::net(secrets.tls.as_deref(), Role::Gateway)?;
+        let net = crate::connect::net(secrets.tls.as_deref(), Role::Gateway.name())?;
         let ports = free_ports(3 * REGIONS.len())?;
         let address = |port: u16| format!("127.0.0.1:{port}");
         let peers: BTreeMap<String, String> =
@@ -285,7 +285,7 @@ impl Secrets {
 }
 
 /// Free loopback ports: bound together, then let go, so that no two are the same.
-fn free_ports(count: usize) -> anyhow::Result<Vec<u16>> {
+pub fn free_ports(count: usize) -> anyhow::Result<Vec<u16>> {
     let held: Vec<_> = (0..count).map(|_| std::net::TcpListener::bind("127.0.0.1:0")).collect::<Result<_, _>>()?;
     held.iter().map(|l| Ok(l.local_addr()?.port())).collect()
 }

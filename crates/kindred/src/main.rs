@@ -51,8 +51,8 @@ enum Command {
     Phone(phone::Args),
     /// Act as a device that wants to be linked.
     Companion(companion::Args),
-    /// Measure links and validations through the public rpcs.
-    Bench(bench::Args),
+    /// Measure links, validations, pairings and watches on a local cluster; `compare` puts other systems beside it.
+    Bench(Box<bench::Args>),
     /// Make or seal the ticket keys of a cluster's regions.
     #[command(subcommand)]
     Keys(region_keys::Command),
@@ -72,7 +72,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Demo(args) => serve::runtime(1)?.block_on(demo::run(args)),
         Command::Phone(args) => serve::runtime(1)?.block_on(phone::run(args)),
         Command::Companion(args) => serve::runtime(1)?.block_on(companion::run(args)),
-        Command::Bench(args) => serve::runtime(1)?.block_on(bench::run(args)),
+        Command::Bench(args) => serve::runtime(1)?.block_on(bench::run(*args)),
         Command::Keys(command) => region_keys::run(command),
         Command::Certificates(args) => certificates::run(&args),
     }
