@@ -141,7 +141,8 @@ impl<'a> Timeline<'a> {
                 }
             }
         }
-        let mut timeline = Self { operations, notes, births: BTreeMap::new(), accounts: BTreeMap::new(), others: BTreeMap::new() };
+        let mut timeline =
+            Self { operations, notes, births: BTreeMap::new(), accounts: BTreeMap::new(), others: BTreeMap::new() };
         timeline.find_accounts();
         timeline.find_births();
         timeline.find_others();

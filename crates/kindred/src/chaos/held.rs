@@ -58,7 +58,9 @@ impl<'w> Striker<'w, '_> {
         };
         let Some(signed) = household.sign(&who, shown, opened_at, replaces).await else { return Ok(Struck::Missed) };
         let (victim, sides) = self.stand(point, shards).await?;
-        let mut hold = self.doors.hold(victim, point.name(), &household.account, ARMED_WITHIN).await?;
+        let armed = self.doors.hold(victim, point.name(), &household.account, ARMED_WITHIN).await;
+        // It may be down still, or stand still at a point of its own.
+        let Ok(mut hold) = armed else { return Ok(Struck::Missed) };
         let linking = household.finish(&who, &signed, sides);
         let striking = async {
             let reached = tokio::time::timeout(REACHED_WITHIN, hold.reached()).await;

@@ -41,6 +41,9 @@ const CALM_AT_LAST: Duration = Duration::from_secs(2);
 const EACH_KILL_WITHIN: Duration = Duration::from_secs(12);
 const ENDS_WITHIN: Duration = Duration::from_secs(240);
 
+/// Lines about panics that are told.
+const PANICS_MAX: usize = 20;
+
 /// Flags of `chaos`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -76,6 +79,7 @@ struct Course {
     tallies: BTreeMap<Fault, Tally>,
     storm_ms: u64,
     gaps: Vec<String>,
+    panics: Vec<String>,
     terms: u64,
     accounts: u64,
 }
@@ -172,6 +176,7 @@ async fn storm(
     };
     course.terms = terms(&striker.doors).await.saturating_sub(terms_before);
     (course.gaps, course.accounts) = (world.gaps(), world.accounts().len() as u64);
+    course.panics = panics(cluster.nodes.iter().map(|node| node.dir.join("node.log")));
     // What is to be kept is on the disks, as was just shown.
     cluster.kill_all();
     world.recorder.finish()?;
@@ -186,6 +191,17 @@ async fn terms(doors: &Doors) -> u64 {
         *term = (*term).max(shard.term);
     }
     highest.values().sum()
+}
+
+/// Lines of the nodes' logs that tell of a panic or of a broken invariant.
+fn panics(logs: impl Iterator<Item = PathBuf>) -> Vec<String> {
+    let texts = logs.filter_map(|log| std::fs::read(log).ok());
+    let lines = texts.flat_map(|text| {
+        let text = String::from_utf8_lossy(&text);
+        let found = text.lines().filter(|line| line.contains("panicked at") || line.contains("invariant was broken"));
+        found.map(str::to_owned).collect::<Vec<_>>()
+    });
+    lines.take(PANICS_MAX).collect()
 }
 
 fn empty(data: &Path) -> anyhow::Result<()> {

@@ -44,6 +44,8 @@ pub(super) struct Outcome {
     violations: Vec<Violation>,
     /// Changes that a watch left out.
     watch_gaps: Vec<String>,
+    /// What nodes logged of panics and broken invariants.
+    panics: Vec<String>,
     /// What should have happened and did not.
     vacuous: Vec<String>,
     storm_ms: u64,
@@ -122,6 +124,7 @@ impl Outcome {
             failover_ms: report.failover_ms,
             durable_after_power_loss: report.durable_after_power_loss == Some(true),
             watch_gaps: course.gaps.clone(),
+            panics: course.panics.clone(),
             vacuous: Vec::new(),
             storm_ms: course.storm_ms,
             duration_ms: played.duration_ms,
@@ -168,6 +171,9 @@ impl Outcome {
         if let Some(first) = self.watch_gaps.first() {
             return Some(format!("{} gaps in watches; first: {first}", self.watch_gaps.len()));
         }
+        if let Some(first) = self.panics.first() {
+            return Some(format!("{} panics of nodes; first: {first}", self.panics.len()));
+        }
         (!self.vacuous.is_empty()).then(|| format!("too little happened: {}", self.vacuous.join(", ")))
     }
 
@@ -210,6 +216,7 @@ impl Outcome {
             ("version conflicts", n(self.version_conflicts)),
             ("violations in all", n(self.violations.len() as u64)),
             ("gaps in watches", n(self.watch_gaps.len() as u64)),
+            ("panics of nodes", n(self.panics.len() as u64)),
             ("all confirmed after the last power loss", yes(self.durable_after_power_loss)),
             ("enough happened", yes(self.vacuous.is_empty())),
             ("took", format!("{} s, the storm {} s", self.duration_ms / 1000, self.storm_ms / 1000)),

@@ -167,10 +167,8 @@ impl Household<'_> {
 
     async fn await_linked(&self, shown: &Shown, first: usize) -> Told<Receipt> {
         let told = self.world.insist(read(first), async |client| {
-            let op = Operation::WatchLinked {
-                ticket: shown.ticket.to_string(),
-                device_key: shown.device.key().to_string(),
-            };
+            let op =
+                Operation::WatchLinked { ticket: shown.ticket.to_string(), device_key: shown.device.key().to_string() };
             let answer = |(account, receipt): &(AccountId, Receipt)| Answer {
                 account: Some(account.to_string()),
                 ..record::receipt(receipt)
@@ -231,11 +229,7 @@ async fn too_long(gave_up: oneshot::Receiver<()>) {
 }
 
 /// One watch, followed to its end.
-async fn told_linked(
-    household: &Household<'_>,
-    client: &Client,
-    shown: &Shown,
-) -> Result<(AccountId, Receipt), Error> {
+async fn told_linked(household: &Household<'_>, client: &Client, shown: &Shown) -> Result<(AccountId, Receipt), Error> {
     let proof = shown.device.sign_watch(request_id(&household.world.env), &shown.ticket);
     let mut watch = client.watch_ticket(&shown.ticket, Access::Proof(proof));
     let followed = tokio::time::timeout(WATCH, async {

@@ -29,6 +29,9 @@ const LONG_DOWN_ODDS: f64 = 0.06;
 const FROZEN_MS: std::ops::Range<u64> = 1_200..2_600;
 /// Between two strikes, ms.
 const CALM_MS: std::ops::Range<u64> = 0..350;
+/// How often the next strike does not wait until everybody is back: a node that is starting is killed again, or another
+/// one with it, which leaves no majority.
+const NO_MERCY_ODDS: f64 = 0.15;
 /// A change that can be cut off comes along within this time.
 const FLIGHT_WITHIN: Duration = Duration::from_secs(4);
 /// So many strikes that come to nothing in a row are not bad luck.
@@ -97,11 +100,13 @@ impl<'w, 'c> Striker<'w, 'c> {
                     }
                 }
             }
-            self.heal().await?;
+            if !self.chance.random_bool(NO_MERCY_ODDS) {
+                self.heal().await?;
+                self.pause(CALM_MS).await;
+            }
             screen.killed(killed, self.world);
-            self.pause(CALM_MS).await;
         }
-        Ok(())
+        self.heal().await
     }
 
     async fn strike(&mut self, fault: Fault) -> anyhow::Result<Struck> {

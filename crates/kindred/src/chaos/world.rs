@@ -22,7 +22,7 @@ const INSISTS_FOR: Duration = Duration::from_secs(20);
 /// One attempt; then the same is asked of another node.
 const ATTEMPT: Duration = Duration::from_secs(2);
 /// Between two attempts.
-const PAUSE: Duration = Duration::from_millis(60);
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// Everybody's view of the cluster.
 pub(super) struct World {
