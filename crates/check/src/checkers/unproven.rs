@@ -152,13 +152,14 @@ mod tests {
         let mut story = Story::family();
         story.ok("phone", Story::replace("t4", "k4", "s2"), Story::linked("s4", 4, &["s1", "s3", "s4"]));
         let why = |session: &str| Operation::Why { account: "a".into(), session: session.into() };
-        let replaced = |session: &str| {
-            let tombstone = Tombstone { reason: "REPLACED_BY_LINK".into(), ..Story::tombstone(session, "t4", 4) };
+        let replaced = |session: &str, version| {
+            let tombstone = Story::tombstone(session, "t4", version);
+            let tombstone = Tombstone { reason: "REPLACED_BY_LINK".into(), ..tombstone };
             Answer { tombstones: vec![tombstone], ..Answer::default() }
         };
-        story.ok("web2", why("s2"), replaced("s2"));
+        story.ok("web2", why("s2"), replaced("s2", 4));
         assert_eq!(found(check, &story), Vec::<String>::new());
-        story.ok("web3", why("s3"), replaced("s3"));
+        story.ok("web3", why("s3"), replaced("s3", 5));
         assert_eq!(found(check, &story), ["signed_out_without_tombstone s3"]);
     }
 
