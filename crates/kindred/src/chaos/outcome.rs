@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use kindred_check::{Body, Event, Operation, Outcome as Told, Verdict, Violation};
+use kindred_check::{Body, Event, Level, Operation, Outcome as Told, Verdict, Violation};
 use serde::Serialize;
 
 use super::Course;
@@ -13,6 +13,21 @@ use crate::output::{fields, table};
 
 /// Violations that are printed in full.
 const VIOLATIONS_SHOWN: usize = 12;
+
+/// What must have been answered at least once.
+const NEEDED: [&str; 11] = [
+    "register",
+    "approve",
+    "approve, replacing",
+    "watch_linked",
+    "list",
+    "watch",
+    "validate",
+    "validate, local",
+    "unlink",
+    "unlink_others",
+    "why",
+];
 
 /// The line of `--output json`.
 #[derive(Debug, Serialize)]
@@ -133,24 +148,21 @@ impl Outcome {
             history: played.history.map(|path| path.display().to_string()),
             error: played.error,
         };
-        outcome.vacuous = outcome.vacuity(played.kills_wanted, events);
+        outcome.vacuous = outcome.vacuity(played.kills_wanted);
         outcome.ok = outcome.complaint().is_none();
         outcome
     }
 
     /// What is missing for the run to mean anything.
-    fn vacuity(&self, kills_wanted: u64, events: &[Event]) -> Vec<String> {
+    fn vacuity(&self, kills_wanted: u64) -> Vec<String> {
         let mut missing: Vec<String> = Vec::new();
         missing.extend(self.faults.iter().filter(|f| f.strikes == 0).map(|f| format!("no {}", f.fault)));
         let answered = |op: &str| self.operations.iter().find(|asked| asked.op == op).map_or(0, |asked| asked.answered);
-        let all = ["register", "approve", "watch_linked", "list", "validate", "unlink", "unlink_others", "why"];
-        missing.extend(all.iter().filter(|op| answered(op) == 0).map(|op| format!("no answer to {op}")));
-        let replaces = |event: &Event| matches!(&event.body, Body::Call(Operation::Approve { replaces: Some(_), .. }));
+        missing.extend(NEEDED.iter().filter(|op| answered(op) == 0).map(|op| format!("no answer to {op}")));
         let mut conditions = vec![
             (self.kills < kills_wanted, "fewer kills than asked for"),
             (self.answered_per_mille < 500, "fewer than half of the attempts were answered"),
             (self.leader_changes == 0, "no change of leader"),
-            (!events.iter().any(replaces), "no link that replaces"),
             (self.failover_ms.is_none(), "no change was acknowledged after the last kill"),
             (!self.durable_after_power_loss, "not everybody was confirmed after the last power loss"),
             (2 * self.links_completed < self.links_attempted, "fewer than half of the links were completed"),
@@ -227,11 +239,15 @@ impl Outcome {
 /// Attempts by operation and outcome. A call without a return is unknown.
 fn asked(events: &[Event]) -> Vec<Asked> {
     let mut by_op: BTreeMap<&str, Asked> = BTreeMap::new();
+    let mut called: BTreeMap<u64, &str> = BTreeMap::new();
     for event in events {
         match &event.body {
-            Body::Call(op) => by_op.entry(op.name()).or_default().unknown += 1,
-            Body::Return { op, outcome } => {
-                let asked = by_op.entry(op).or_default();
+            Body::Call(op) => {
+                called.insert(event.id, label(op));
+                by_op.entry(label(op)).or_default().unknown += 1;
+            }
+            Body::Return { outcome, .. } => {
+                let Some(asked) = called.get(&event.id).and_then(|label| by_op.get_mut(label)) else { continue };
                 match outcome {
                     Told::Unknown => continue,
                     Told::Refused(refusal) => {
@@ -249,6 +265,16 @@ fn asked(events: &[Event]) -> Vec<Asked> {
     by_op.into_iter().map(|(op, asked)| Asked { op: op.to_owned(), ..asked }).collect()
 }
 
+/// What is told apart in the table. A local list is an event of a watch here.
+fn label(op: &Operation) -> &'static str {
+    match op {
+        Operation::Approve { replaces: Some(_), .. } => "approve, replacing",
+        Operation::List { level: Level::Local, .. } => "watch",
+        Operation::Validate { level: Level::Local, .. } => "validate, local",
+        other => other.name(),
+    }
+}
+
 fn answered_per_mille(operations: &[Asked]) -> u64 {
     let (told, all) = operations.iter().fold((0, 0), |(told, all), asked| {
         let answered = asked.answered + asked.refused;
@@ -263,4 +289,45 @@ fn sessions(events: &[Event]) -> u64 {
         _ => None,
     });
     told.collect::<std::collections::BTreeSet<_>>().len() as u64
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use kindred_check::{Answer, Recorder};
+
+    use super::*;
+    use crate::chaos::strike::Tally;
+
+    /// What a run says of itself that killed like this and recorded nothing but one list.
+    fn outcome(tallies: impl IntoIterator<Item = (Fault, Tally)>) -> Outcome {
+        let recorder = Recorder::in_memory(|| 0);
+        let op = || Operation::List { account: "a".into(), level: Level::Linearizable };
+        let list = recorder.call("reader", op());
+        recorder.ok(list, Answer::default());
+        drop(recorder.call("reader", op()));
+        let course = Course { tallies: tallies.into_iter().collect(), ..Course::default() };
+        let played = Played { seed: 1, kills_wanted: 3, course: &course, duration_ms: 9, history: None, error: None };
+        Outcome::new(played, &recorder.events())
+    }
+
+    #[test]
+    fn a_run_in_which_a_fault_never_happened_is_no_success() {
+        let hit = Tally { strikes: 1, kills: 1, missed: 0 };
+        let all = || Fault::all().map(|fault| (fault, hit));
+        let told = outcome(all().filter(|(fault, _)| *fault != Fault::Freeze));
+        assert!(!told.ok && told.vacuous.contains(&"no freeze".to_owned()), "{:?}", told.vacuous);
+        assert!(!outcome(all()).vacuous.iter().any(|text| text.contains("freeze")));
+    }
+
+    #[test]
+    fn what_was_never_asked_and_what_was_never_answered_are_missed() {
+        let told = outcome([]);
+        let missing = told.complaint().unwrap();
+        for text in ["no answer to unlink", "fewer kills than asked for", "no change of leader", "power loss"] {
+            assert!(missing.contains(text), "{text} in {missing}");
+        }
+        assert_eq!(told.answered_per_mille, 500, "one of two lists");
+        assert!(!missing.contains("no answer to list"), "{missing}");
+    }
 }
