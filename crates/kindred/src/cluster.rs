@@ -31,6 +31,8 @@ pub struct Options {
     pub log: String,
     /// Shards per region.
     pub shards_per_region: u32,
+    /// Entries between snapshots, if other than usual.
+    pub snapshot_every_entries: Option<u64>,
     /// No TLS: whoever reaches a port may use it.
     pub is_plaintext: bool,
 }
@@ -108,7 +110,7 @@ impl Cluster {
                     None => config::Tls::plaintext(Role::Gateway),
                 }),
                 limits: config::Limits::default(),
-                raft: config::Raft::default(),
+                raft: raft(&options),
                 telemetry: config::Telemetry { log: options.log.clone(), ..config::Telemetry::default() },
                 testing: config::Testing { points: options.points },
             };
@@ -284,6 +286,14 @@ impl Secrets {
     }
 }
 
+fn raft(options: &Options) -> config::Raft {
+    let usual = config::Raft::default();
+    config::Raft {
+        snapshot_every_entries: options.snapshot_every_entries.unwrap_or(usual.snapshot_every_entries),
+        ..usual
+    }
+}
+
 /// Free loopback ports: bound together, then let go, so that no two are the same.
 pub fn free_ports(count: usize) -> anyhow::Result<Vec<u16>> {
     let held: Vec<_> = (0..count).map(|_| std::net::TcpListener::bind("127.0.0.1:0")).collect::<Result<_, _>>()?;
@@ -339,7 +349,8 @@ fn toml_text(config: &config::Config) -> String {
         }
     }
     text += &format!(
-        "\n[telemetry]\nlog = {}\n\n[testing]\npoints = {}\n",
+        "\n[raft]\nsnapshot_every_entries = {}\n\n[telemetry]\nlog = {}\n\n[testing]\npoints = {}\n",
+        config.raft.snapshot_every_entries,
         quote(&config.telemetry.log),
         config.testing.points
     );

@@ -3,6 +3,7 @@
 mod bench;
 mod big;
 mod certificates;
+mod chaos;
 mod cluster;
 mod companion;
 mod config;
@@ -47,6 +48,8 @@ enum Command {
     Dev(dev::Args),
     /// Show the law at work: pair devices while nodes are killed.
     Demo(demo::Args),
+    /// Kill nodes of a local cluster again and again, under load, and judge what clients saw.
+    Chaos(chaos::Args),
     /// Act as the phone that owns an account.
     Phone(phone::Args),
     /// Act as a device that wants to be linked.
@@ -70,6 +73,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Serve(args) => serve::run(args),
         Command::Dev(args) => serve::runtime(1)?.block_on(dev::run(args)),
         Command::Demo(args) => serve::runtime(1)?.block_on(demo::run(args)),
+        Command::Chaos(args) => serve::runtime(1)?.block_on(chaos::run(args)),
         Command::Phone(args) => serve::runtime(1)?.block_on(phone::run(args)),
         Command::Companion(args) => serve::runtime(1)?.block_on(companion::run(args)),
         Command::Bench(args) => serve::runtime(1)?.block_on(bench::run(*args)),

@@ -76,8 +76,14 @@ impl<'a> Lab<'a> {
         shards_per_region: u32,
     ) -> anyhow::Result<Self> {
         let data = local.data.as_ref().map(|dir| dir.join(name));
-        let options =
-            Options { data, points: true, log: local.log.clone(), shards_per_region, is_plaintext: local.plaintext };
+        let options = Options {
+            data,
+            points: true,
+            log: local.log.clone(),
+            shards_per_region,
+            snapshot_every_entries: None,
+            is_plaintext: local.plaintext,
+        };
         let cluster = Cluster::start(options, env).await?;
         let net = cluster.net.clone();
         let gateways = cluster.gateways();
