@@ -106,16 +106,16 @@ fn by_list(
     believed: &[(SessionId, u64)],
 ) -> Result<Verdict, ReadError> {
     let live = pairs(&account.sessions);
-    let believed = sorted(believed.to_vec());
-    if version == account.set_version && believed == live {
+    let in_order = sorted(believed.to_vec());
+    if version == account.set_version && in_order == live {
         return Ok(Verdict::InSync);
     }
-    let unexpected = unexpected(view, account, &believed)?;
+    let unexpected = unexpected(view, account, believed)?;
     let is_known = |u: &Unexpected| matches!(u.standing, Standing::Ended(_));
     if version < account.set_version && unexpected.iter().all(is_known) {
         let changes = changes(view, account, version)?;
         // Without the changes nobody can say what the set was then; that all in the view were once its sessions will do.
-        if changes.is_empty() || set_before(account, &changes) == believed {
+        if changes.is_empty() || set_before(account, &changes) == in_order {
             let ended = unexpected.into_iter().filter_map(|u| match u.standing {
                 Standing::Ended(tombstone) => Some(*tombstone),
                 _ => None,
