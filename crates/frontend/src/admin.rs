@@ -33,9 +33,10 @@ impl pb::admin_server::Admin for Front {
             cursor_in(request.into_inner().after).map_err(|error| Status::from(Failure::from(error)))?;
         let all = self.shards().map().shards().into_iter();
         let left = all.filter_map(|(id, home)| home.map(|home| (id, home))).filter(|(id, _)| id.0 >= shard);
+        let left: Vec<_> = left.collect();
         // Another shard than the cursor's is read from its beginning.
-        let after = after.filter(|_| self.shards().map().shards().iter().any(|(id, _)| id.0 == shard));
-        let export = Export { front: self.clone(), left: left.collect(), at: 0, after, over: false };
+        let after = after.filter(|_| left.first().is_some_and(|(id, _)| id.0 == shard));
+        let export = Export { front: self.clone(), left, at: 0, after, over: false };
         Ok(Response::new(Box::pin(futures::stream::unfold(export, Export::step))))
     }
 

@@ -189,3 +189,22 @@ async fn an_export_goes_on_from_any_of_its_cursors_and_misses_nothing() {
     }
     assert_eq!(seen.into_iter().map(|a| a.account).collect::<Vec<_>>(), whole);
 }
+
+#[tokio::test]
+async fn a_cursor_of_a_shard_that_holds_no_accounts_hides_none() {
+    let cluster = Cluster::start().await;
+    for n in 0..8 {
+        cluster.register(&format!("account-{n}"), "north").await;
+    }
+    let client = cluster.client(&["north"]);
+    // The directory's shard, one between two, and none at all: what lies behind is told from its beginning.
+    for shard in [0, 1, 99] {
+        let cursor = pb::Cursor { shard, account: raw(b"zzz") };
+        assert_eq!(accounts(exported(&client, Some(cursor)).await).len(), 8, "{shard}");
+    }
+    let behind = pb::Cursor { shard: u32::MAX, account: raw(b"") };
+    assert!(exported(&client, Some(behind)).await.is_empty());
+    let malformed = pb::Cursor { shard: 100, account: raw(&[1; 65]) };
+    let refused = client.export_accounts(Some(malformed)).next().await.unwrap_err();
+    assert_eq!(refused.reason(), Some(Reason::InvalidRequest));
+}

@@ -1,25 +1,26 @@
 //! `kindred phone reconcile`: what the phone knows, compared with the cluster.
 
-use kindred_client::View;
+use kindred_client::{View, request_id};
 use kindred_core::id::hex;
 use kindred_wire::pb::session::v1 as pb;
 use kindred_wire::pb::session::v1::reconcile_reply::Result as Reconciled;
 use kindred_wire::pb::session::v1::unexpected_session::Standing;
 use serde_json::{Value, json};
 
-use super::{Phone, settle};
+use super::Phone;
 use crate::connect::failed;
 use crate::output::{self, Exit, Output, exit, table};
 use crate::records::{describe, session_json, tombstone_json, why};
 
 impl Phone {
-    pub(super) async fn reconcile(&mut self, list: bool, adopt: bool) -> anyhow::Result<()> {
+    pub(super) async fn reconcile(&self, list: bool, adopt: bool) -> anyhow::Result<()> {
         let mut view = self.held_view()?;
         let from = view.version();
         let reply = if list {
-            let request = self.file.begin(&format!("reconcile {from} {}", view.digest()))?;
-            let result = self.client.reconcile_signed(&self.member, &view.by_list(), request).await;
-            settle(&mut self.file, "reconcile", result)?
+            // Nothing happens by it, so there is no request to be remembered.
+            let request = request_id(&crate::env::real());
+            let reply = self.client.reconcile_signed(&self.member, &view.by_list(), request).await;
+            reply.map_err(|error| failed("reconcile", &error))?
         } else {
             let reply = self.client.reconcile(&self.member.account, &view.by_digest(), &self.member.home_region).await;
             reply.map_err(|error| failed("reconcile", &error))?
