@@ -43,7 +43,7 @@ fn four() -> Vec<pb::SetChange> {
 
 fn snapshot(view: &View) -> pb::Snapshot {
     pb::Snapshot {
-        sessions: view.sessions().iter().map(|(id, _)| session(id.0[0])).collect(),
+        sessions: view.sessions().keys().map(|id| session(id.0[0])).collect(),
         set_version: view.version(),
         set_digest: raw(view.digest().as_bytes()),
     }
