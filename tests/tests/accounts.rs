@@ -107,8 +107,8 @@ async fn said(cluster: &Cluster, account: &AccountId, session: &SessionId) -> To
     validate(&cluster.client(&[0, 1, 2]).unwrap(), account, session, Level::Linearizable).await
 }
 
-/// An import that is killed under way, and one that goes on.
-async fn import_with_a_kill(cluster: &Cluster, file: &Path, count: u64) -> Value {
+/// An import that is killed under way, and one that goes on while a node is killed and comes back.
+async fn import_with_kills(cluster: &mut Cluster, file: &Path, count: u64) -> Value {
     let mut state = file.as_os_str().to_owned();
     state.push(".import");
     let state = PathBuf::from(state);
@@ -119,9 +119,23 @@ async fn import_with_a_kill(cluster: &Cluster, file: &Path, count: u64) -> Value
         .unwrap();
     child.kill().unwrap();
     child.wait().unwrap();
-    let (exit, told) = run(cluster, &["ctl", "import", text(file)]).await;
+    let before = std::fs::read_to_string(&state).unwrap();
+    let mut rest = command(cluster, &["ctl", "import", text(file)]).stdout(Stdio::piped()).spawn().unwrap();
+    eventually("it to go on", SOON, async || {
+        let now = std::fs::read_to_string(&state).map_err(|error| error.to_string())?;
+        if now == before && rest.try_wait().unwrap().is_none() { Err("no page more".to_owned()) } else { Ok(()) }
+    })
+    .await
+    .unwrap();
+    cluster.nodes[0].kill();
+    cluster.nodes[0].start().unwrap();
+    let ran = tokio::task::spawn_blocking(move || rest.wait_with_output().unwrap()).await.unwrap();
+    let (exit, told) = (ran.status.code().unwrap(), String::from_utf8_lossy(&ran.stdout).into_owned());
+    let told: Value = serde_json::from_str(told.lines().last().unwrap()).unwrap();
+    cluster.serves().await.unwrap();
     assert_eq!((exit, told["done"].as_u64(), &told["refused"]), (0, Some(count), &serde_json::json!({})), "{told}");
     assert!(told["resumed_at"].as_u64().unwrap() >= 64, "{told}");
+    assert_eq!(told["installed"].as_u64().unwrap() + told["again"].as_u64().unwrap(), count, "{told}");
     told
 }
 
@@ -145,7 +159,7 @@ async fn accounts_move_to_another_cluster_by_file_and_an_import_that_was_killed_
             assert_eq!((exit, &told["refused"]["ACCOUNT_EXISTS"]), (3, &3.into()), "{told}");
             people
         };
-        let cluster = Cluster::start(Options::default()).await.unwrap();
+        let mut cluster = Cluster::start(Options::default()).await.unwrap();
         let (exit, told) = run(&cluster, &["ctl", "import", text(&file)]).await;
         assert_eq!((exit, told["installed"].as_u64()), (0, Some(3)), "{told}");
         for (account, sessions) in &people {
@@ -154,7 +168,7 @@ async fn accounts_move_to_another_cluster_by_file_and_an_import_that_was_killed_
             }
         }
         multiplied(&many, &bundles(&file)[0], count);
-        let told = import_with_a_kill(&cluster, &many, count).await;
+        let told = import_with_kills(&mut cluster, &many, count).await;
         eprintln!("import of {count}: {told}");
         // Out again: all of them, with the very same sets.
         let again = dir.path().join("again");
