@@ -2,12 +2,13 @@
 
 use std::path::PathBuf;
 
-const FILES: [&str; 5] = [
+const FILES: [&str; 6] = [
     "kindred/error/v1/error.proto",
     "kindred/session/v1/model.proto",
     "kindred/session/v1/session.proto",
     "kindred/account/v1/account.proto",
     "kindred/pairing/v1/pairing.proto",
+    "kindred/admin/v1/admin.proto",
 ];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {

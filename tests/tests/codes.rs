@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::io::{BufRead as _, BufReader};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 
 use kindred_tests::{Cluster, Options, kindred, story};
@@ -12,12 +12,14 @@ use serde_json::Value;
 struct Hands<'a> {
     dir: &'a Path,
     address: String,
+    tls: PathBuf,
 }
 
 impl Hands<'_> {
     fn command(&self, args: &[&str]) -> std::process::Command {
         let mut command = kindred().unwrap();
-        command.current_dir(self.dir).env("KINDRED_ADDRESS", &self.address).args(args).args(["--output", "json"]);
+        command.current_dir(self.dir).env("KINDRED_ADDRESS", &self.address).env("KINDRED_TLS", &self.tls);
+        command.args(args).args(["--output", "json"]);
         command
     }
 
@@ -101,9 +103,10 @@ async fn a_code_typed_on_the_command_line_links_the_companion_once_both_numbers_
     story(async {
         let cluster = Cluster::start(Options::default()).await.unwrap();
         let address = cluster.nodes.iter().map(|node| node.gateway.clone()).collect::<Vec<_>>().join(",");
+        let tls = cluster.tls();
         tokio::task::spawn_blocking(move || {
             let dir = tempfile::tempdir().unwrap();
-            by_hand(&Hands { dir: dir.path(), address });
+            by_hand(&Hands { dir: dir.path(), address, tls });
         })
         .await
         .unwrap();

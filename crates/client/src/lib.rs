@@ -8,11 +8,14 @@
 //! Owns: signing, retrying, resuming. Must not know: what the answers are used for. **Invariant:** one call is one request
 //! id, however many attempts it takes, and every attempt carries the very same signed request.
 //!
-//! Reading order: [`device`], [`Client`], [`watch`].
+//! Reading order: [`device`], [`Client`], [`watch`], [`chain`].
 
+mod admin;
 mod calls;
+pub mod chain;
 mod codes;
 pub mod device;
+mod reconcile;
 pub mod watch;
 
 use std::future::Future;
@@ -27,7 +30,9 @@ use kindred_wire::status::{metadata, retry_after};
 use tonic::transport::Channel;
 use tonic::{Code, Status};
 
+pub use admin::AccountExport;
 pub use calls::Approve;
+pub use chain::{Broken, View};
 pub use device::{Device, Member, Qr, request_id};
 
 /// Why a call gave no answer.

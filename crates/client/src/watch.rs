@@ -47,7 +47,7 @@ impl Client {
     }
 
     /// Pauses before a watch resumes elsewhere; gives up where a call would.
-    async fn resume(&self, node: usize, failures: &mut u32, status: Status) -> Result<(), Error> {
+    pub(crate) async fn resume(&self, node: usize, failures: &mut u32, status: Status) -> Result<(), Error> {
         *failures += 1;
         if !may_retry(&status) || *failures >= self.patience.attempts {
             return Err(status.into());

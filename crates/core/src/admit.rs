@@ -66,6 +66,8 @@ fn verified(
         return Ok(match (command, proven) {
             (Command::Scan { .. }, _) => Err(Rejection::InvalidRequest("ref")),
             (Command::ScanCode { .. }, _) => Err(Rejection::InvalidRequest("code")),
+            (Command::Install { .. }, Proven::Operator(name)) => Ok(Proven::Operator(name.clone())),
+            (Command::Install { .. }, _) => Err(Rejection::CallerNotAllowed),
             (_, Proven::Cluster) => Ok(Proven::Cluster),
             _ => Err(Rejection::CallerNotAllowed),
         });

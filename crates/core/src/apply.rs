@@ -3,9 +3,10 @@
 mod account;
 mod code;
 mod directory;
+mod install;
 mod ticket;
 
-pub(crate) use ticket::closed;
+pub(crate) use ticket::{closed, oversized};
 
 use std::collections::BTreeMap;
 
@@ -187,6 +188,7 @@ impl Tx<'_> {
             Command::AttachCode { account, ticket, requester } => self.attach_code(account, ticket, requester),
             Command::HoldCode { account, ticket } => self.hold_code(account, ticket),
             Command::DetachCode { account, ticket } => self.detach_code(account, ticket),
+            Command::Install { .. } => self.install(envelope),
         }
     }
 
@@ -316,6 +318,7 @@ pub(crate) fn fingerprint(command: &Command) -> Digest {
         | Command::AckEffects { .. }
         | Command::AttachCode { .. }
         | Command::HoldCode { .. }
-        | Command::DetachCode { .. } => c("none").digest(),
+        | Command::DetachCode { .. }
+        | Command::Install { .. } => c("none").digest(),
     }
 }

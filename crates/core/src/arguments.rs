@@ -13,6 +13,7 @@ use crate::code::{Code, MatchNumber};
 use crate::command::Command;
 use crate::id::{AccountId, DeviceKey, Digest, SessionId, TicketId};
 use crate::model::{Approval, ApprovalKind, Device, Method, Requester};
+use crate::reconcile::{Believed, Set};
 
 /// Tag of the bytes that are hashed here.
 pub const TAG_ARGUMENTS: &str = "kindred/arguments/v1";
@@ -35,6 +36,8 @@ pub const METHOD_DENY: &str = "kindred.pairing.v1.Pairing/DenyTicket";
 pub const METHOD_CANCEL: &str = "kindred.pairing.v1.Pairing/CancelTicket";
 /// Ends one session.
 pub const METHOD_UNLINK: &str = "kindred.session.v1.Session/Unlink";
+/// Compares a view; a read.
+pub const METHOD_RECONCILE: &str = "kindred.session.v1.Session/Reconcile";
 /// Ends all other sessions.
 pub const METHOD_UNLINK_OTHERS: &str = "kindred.session.v1.Session/UnlinkOthers";
 
@@ -68,7 +71,8 @@ pub fn of_command(command: &Command, reference: Option<&[u8]>) -> Option<(&'stat
         | Command::AckEffects { .. }
         | Command::AttachCode { .. }
         | Command::HoldCode { .. }
-        | Command::DetachCode { .. } => return None,
+        | Command::DetachCode { .. }
+        | Command::Install { .. } => return None,
     })
 }
 
@@ -164,6 +168,19 @@ pub fn unlink(account: &AccountId, session: &SessionId) -> Digest {
 /// UnlinkOthers: account, session to keep. The set_version that the frontend reads is not the device's statement.
 pub fn unlink_others(account: &AccountId, keep: &SessionId) -> Digest {
     Canonical::new(TAG_ARGUMENTS).bytes(account.as_bytes()).bytes(keep.as_bytes()).digest()
+}
+
+/// Reconcile: account, set_version, then `digest` and the digest, or `list` and for each session, in the order of the
+/// request, its id and its seq.
+pub fn reconcile(account: &AccountId, believed: &Believed) -> Digest {
+    let bytes = Canonical::new(TAG_ARGUMENTS).bytes(account.as_bytes()).u64(believed.set_version);
+    match &believed.set {
+        Set::Digest(digest) => bytes.bytes(b"digest").bytes(digest.as_bytes()).digest(),
+        Set::Sessions(sessions) => {
+            let each = |bytes: Canonical, (id, seq): &(SessionId, u64)| bytes.bytes(id.as_bytes()).u64(*seq);
+            sessions.iter().fold(bytes.bytes(b"list"), each).digest()
+        }
+    }
 }
 
 // The method in the proof tells these three apart.

@@ -1,11 +1,13 @@
 //! Commands, entries and what comes of them. `apply` is a pure function of (state, entry).
 
+use crate::bundle::{Bundle, Page};
 use crate::code::{MatchNumber, Standing};
 use crate::id::{AccountId, ClaimId, DeviceKey, Digest, RegionIndex, RequestId, SessionId, TicketId};
 use crate::model::{
     Account, Approval, Device, DirectoryEntry, Method, Receipt, Rejection, Requester, Scan, Session, SetChange, Ticket,
     TicketOutcome, Tombstone,
 };
+use crate::reconcile::{Believed, Verdict};
 
 /// One log entry: what the proposing leader stamped, and the commands it batched.
 ///
@@ -104,6 +106,8 @@ pub enum Command {
     HoldCode { account: AccountId, ticket: TicketId },
     /// At home: the ticket is over, or approved and out of reach of codes.
     DetachCode { account: AccountId, ticket: TicketId },
+    /// Writes an account that comes from elsewhere, if there is none of that id. By an operator.
+    Install { bundle: Box<Bundle>, claim: ClaimId, home: RegionIndex },
 }
 
 /// A decision against linking.
@@ -133,6 +137,8 @@ pub enum Outcome {
     Ended(Box<Tombstone>),
     /// These sessions have ended.
     EndedOthers { tombstones: Vec<Tombstone>, set_version: u64, auth_epoch: u64 },
+    /// The account is here as installed; `again` if an earlier attempt of the same import did it.
+    Installed { set_version: u64, auth_epoch: u64, again: bool },
 }
 
 /// Answer to one command of an entry.
@@ -195,6 +201,10 @@ pub enum Query {
     Outcome(AccountId, TicketId),
     /// [`Answer::Code`]: the latest code of this account.
     Code(AccountId),
+    /// [`Answer::Export`]: whole accounts behind this one, in order of id; from the first one on if there is none.
+    Export(Option<AccountId>),
+    /// [`Answer::Reconcile`]: how this view stands to the set.
+    Reconcile(AccountId, Believed),
 }
 
 /// What a session is, for [`Query::Session`].
@@ -226,6 +236,19 @@ pub enum Answer {
     Outcome(Option<TicketOutcome>),
     /// The account's latest code, for as long as it is remembered.
     Code(Option<Box<CodeAnswer>>),
+    /// One page of accounts.
+    Export(Box<Page>),
+    /// The account as it is and the verdict, if it is here.
+    Reconcile(Option<Box<Compared>>),
+}
+
+/// A view compared with the set.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Compared {
+    /// The account that it was compared with.
+    pub account: Account,
+    /// How it stands.
+    pub verdict: Verdict,
 }
 
 /// A CODE ticket as the account's home knows it.
@@ -294,6 +317,8 @@ impl Command {
             // Idempotent by the ticket itself: its outcome is kept far longer than any request result.
             Self::Link { .. } | Self::DecideTicket { .. } | Self::Settle { .. } => None,
             Self::AttachCode { .. } | Self::HoldCode { .. } | Self::DetachCode { .. } => None,
+            // Idempotent by its claim, for as long as the account exists.
+            Self::Install { .. } => None,
             Self::Register { account, .. }
             | Self::SetLimit { account, .. }
             | Self::Unlink { account, .. }

@@ -13,11 +13,13 @@
 //! async. **Invariant:** no iteration over hash maps, no randomness, no time but the entry's.
 //!
 //! Reading order: [`model`], [`command`], [`state`], [`mod@apply`], [`invariants`], [`mod@admit`], [`query`]. What is signed
-//! is in [`canonical`] and [`arguments`], what people type and compare in [`code`]; every bound is in [`limits`].
+//! is in [`canonical`] and [`arguments`], what people type and compare in [`code`]; every bound is in [`limits`]. How views are
+//! compared is in [`reconcile`], how accounts come and go as a whole in [`bundle`].
 
 pub mod admit;
 pub mod apply;
 pub mod arguments;
+pub mod bundle;
 pub mod canonical;
 pub mod code;
 pub mod command;
@@ -30,4 +32,5 @@ pub mod map;
 pub mod memory;
 pub mod model;
 pub mod query;
+pub mod reconcile;
 pub mod state;

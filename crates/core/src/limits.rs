@@ -81,6 +81,16 @@ pub const TIMERS_SEEN_MAX: usize = 256;
 /// Timers that [`crate::state::due`] passes over, at most, to find wanted ones behind them.
 pub const TIMERS_PASSED_MAX: usize = 16_384;
 
+/// Sessions in a list that somebody asks to be compared.
+pub const VIEW_SESSIONS_MAX: usize = 256;
+
+/// Accounts in one page of an export.
+pub const EXPORT_ACCOUNTS_MAX: usize = 64;
+/// Tombstones, and likewise outcomes of tickets, that an account may have to be exported and installed as a whole.
+pub const BUNDLE_RECORDS_MAX: usize = 2_048;
+/// Largest bundle, by [`crate::bundle::Bundle::weight`]; also what a page of them holds, but for a single one.
+pub const BUNDLE_BYTES_MAX: usize = 1024 * 1024;
+
 const HOUR_MS: u64 = 3_600_000;
 const DAY_MS: u64 = 24 * HOUR_MS;
 
@@ -96,6 +106,10 @@ const _: () = assert!(CODE_NOTICE_TTL_MS >= 10_000 && CODE_NOTICE_TTL_MS < CODE_
 const _: () = assert!(CODE_TRIES_MAX >= 1 && CODE_TRIES_MAX <= 10);
 // An entry must be able to hold at least a few approvals with full envelopes.
 const _: () = assert!(ENTRY_BYTES_MAX >= 8 * (ENVELOPE_BYTES_MAX + 4096));
+// A bundle goes into one entry, beside others.
+const _: () = assert!(ENTRY_BYTES_MAX >= 2 * BUNDLE_BYTES_MAX);
+// Whatever is live fits into a list.
+const _: () = assert!(VIEW_SESSIONS_MAX > COMPANION_LIMIT_MAX as usize + 1);
 // Passing over what is not wanted must reach further than one look.
 const _: () = assert!(TIMERS_PASSED_MAX >= 4 * TIMERS_SEEN_MAX && TIMERS_SEEN_MAX >= TICK_REMOVALS_MAX);
 // The first jump of a new leader must not be able to eat a whole ref window.

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use crate::command::OutboxItem;
-use crate::id::{AccountId, DeviceKey};
-use crate::model::Tombstone;
+use crate::id::{AccountId, DeviceKey, TicketId};
+use crate::model::{Account, TicketOutcome, Tombstone};
 use crate::state::{Change, Key, ReadError, Record, Timer, View};
 
 /// Records by key.
@@ -46,6 +46,30 @@ impl View for Memory {
                 _ => None,
             });
         Ok(items.take(limit).collect())
+    }
+
+    fn accounts(&self, after: Option<&AccountId>, limit: usize) -> Result<Vec<Account>, ReadError> {
+        let all = self.records.values().filter_map(|record| match record {
+            Record::Account(account) => Some(account),
+            _ => None,
+        });
+        Ok(all.filter(|account| after.is_none_or(|after| account.id > *after)).take(limit).cloned().collect())
+    }
+
+    fn tombstones(&self, account: &AccountId, limit: usize) -> Result<Vec<Tombstone>, ReadError> {
+        let all = self.records.iter().filter_map(|(key, record)| match (key, record) {
+            (Key::Tombstone(of, _), Record::Tombstone(tombstone)) if of == account => Some(tombstone.clone()),
+            _ => None,
+        });
+        Ok(all.take(limit).collect())
+    }
+
+    fn outcomes(&self, account: &AccountId, limit: usize) -> Result<Vec<(TicketId, TicketOutcome)>, ReadError> {
+        let all = self.records.iter().filter_map(|(key, record)| match (key, record) {
+            (Key::Outcome(of, ticket), Record::Outcome(outcome)) if of == account => Some((*ticket, outcome.clone())),
+            _ => None,
+        });
+        Ok(all.take(limit).collect())
     }
 
     fn tombstone_by_key(&self, account: &AccountId, key: &DeviceKey) -> Result<Option<Tombstone>, ReadError> {

@@ -1,11 +1,13 @@
 //! Reads: pure functions of a view.
 
+use crate::bundle::page;
 use crate::canonical::TicketKey;
 use crate::code::{AttachedCode, Codes, Standing};
-use crate::command::{Answer, CodeAnswer, Query, SessionStatus, TicketAnswer};
+use crate::command::{Answer, CodeAnswer, Compared, Query, SessionStatus, TicketAnswer};
 use crate::id::{AccountId, Digest, SessionId};
 use crate::limits::{CHANGES_KEPT, CODE_TICKET_TTL_MS, REF_WINDOW_FIRST_MS, REF_WINDOW_MS};
 use crate::model::{Account, Method, SetChange, Ticket};
+use crate::reconcile::compare;
 use crate::state::{Key, ReadError, Record, View};
 
 /// Answers `query`. `now_ms` is the replica's estimate of shard time; `ticket_key` that of the shard's region.
@@ -49,6 +51,14 @@ pub fn answer(
         Query::Outcome(id, ticket) => Answer::Outcome(match view.get(&Key::Outcome(id.clone(), *ticket))? {
             Some(Record::Outcome(outcome)) => Some(outcome),
             _ => None,
+        }),
+        Query::Export(after) => Answer::Export(Box::new(page(view, after.as_ref(), now_ms)?)),
+        Query::Reconcile(id, believed) => Answer::Reconcile(match account(view, id)? {
+            Some(account) => {
+                let verdict = compare(view, &account, believed)?;
+                Some(Box::new(Compared { account, verdict }))
+            }
+            None => None,
         }),
         Query::Code(id) => Answer::Code(match view.get(&Key::Codes(id.clone()))? {
             Some(Record::Codes(Codes { attached: Some(code), .. })) => Some(Box::new(code_answer(code, now_ms))),
@@ -121,7 +131,7 @@ fn session_answer(view: &dyn View, id: &AccountId, session: &SessionId) -> Resul
 }
 
 /// All changes after `from`, or none if the first of them is no longer kept.
-fn changes(view: &dyn View, account: &Account, from: u64) -> Result<Vec<SetChange>, ReadError> {
+pub(crate) fn changes(view: &dyn View, account: &Account, from: u64) -> Result<Vec<SetChange>, ReadError> {
     if account.set_version.saturating_sub(from) > CHANGES_KEPT {
         return Ok(Vec::new());
     }

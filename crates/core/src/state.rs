@@ -139,6 +139,15 @@ pub trait View {
     /// Outbox items in order of number from `from` on, at most `limit`.
     fn outbox(&self, from: u64, limit: usize) -> Result<Vec<OutboxItem>, ReadError>;
 
+    /// Accounts in order of id, those behind `after` if it is given, at most `limit`.
+    fn accounts(&self, after: Option<&AccountId>, limit: usize) -> Result<Vec<Account>, ReadError>;
+
+    /// Tombstones of `account` in order of session id, at most `limit`.
+    fn tombstones(&self, account: &AccountId, limit: usize) -> Result<Vec<Tombstone>, ReadError>;
+
+    /// What became of tickets at `account`, in order of ticket id, at most `limit`.
+    fn outcomes(&self, account: &AccountId, limit: usize) -> Result<Vec<(TicketId, TicketOutcome)>, ReadError>;
+
     /// Latest tombstone of `account` that carries this device key.
     fn tombstone_by_key(&self, account: &AccountId, key: &crate::id::DeviceKey)
     -> Result<Option<Tombstone>, ReadError>;

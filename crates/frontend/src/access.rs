@@ -24,6 +24,8 @@ use crate::seldom::Seldom;
 const NODES: &[Role] = &[Role::Node];
 /// What devices ask for, through gateways; an operator may do so by hand.
 const DEVICES: &[Role] = &[Role::Gateway, Role::Operator];
+/// What only operators ask for.
+const OPERATORS: &[Role] = &[Role::Operator];
 /// Whoever has a certificate.
 const ALL: &[Role] = &Role::ALL;
 
@@ -41,6 +43,8 @@ pub const METHODS: &[Row] = &[
     Row("kindred.account.v1.Account/GetCluster", DEVICES),
     Row("kindred.account.v1.Account/Register", DEVICES),
     Row("kindred.account.v1.Account/SetLimit", DEVICES),
+    Row("kindred.admin.v1.Admin/ExportAccounts", OPERATORS),
+    Row("kindred.admin.v1.Admin/ImportAccounts", OPERATORS),
     Row("kindred.pairing.v1.Pairing/ApproveTicket", DEVICES),
     Row("kindred.pairing.v1.Pairing/CancelTicket", DEVICES),
     Row("kindred.pairing.v1.Pairing/DenyTicket", DEVICES),
@@ -49,6 +53,7 @@ pub const METHODS: &[Row] = &[
     Row("kindred.pairing.v1.Pairing/WatchTicket", DEVICES),
     Row("kindred.raft.v1.Peer/Exchange", NODES),
     Row("kindred.session.v1.Session/ListSessions", DEVICES),
+    Row("kindred.session.v1.Session/Reconcile", DEVICES),
     Row("kindred.session.v1.Session/Unlink", DEVICES),
     Row("kindred.session.v1.Session/UnlinkOthers", DEVICES),
     Row("kindred.session.v1.Session/Validate", DEVICES),

@@ -88,7 +88,7 @@ impl Front {
     }
 
     /// The home under which the claim stands: of an earlier attempt, perhaps.
-    async fn claim(
+    pub(crate) async fn claim(
         &self,
         account: &AccountId,
         claim: ClaimId,

@@ -259,6 +259,7 @@ fn is_here(answer: &Answer) -> bool {
         Answer::Account(account) => account.is_some(),
         Answer::Session { set_version, .. } => set_version.is_some(),
         Answer::Changes { account, .. } => account.is_some(),
-        Answer::Ticket(_) | Answer::Directory(_) | Answer::Outcome(_) | Answer::Code(_) => true,
+        Answer::Reconcile(compared) => compared.is_some(),
+        Answer::Ticket(_) | Answer::Directory(_) | Answer::Outcome(_) | Answer::Code(_) | Answer::Export(_) => true,
     }
 }

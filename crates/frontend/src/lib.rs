@@ -14,6 +14,7 @@
 
 pub mod access;
 mod account;
+mod admin;
 mod approve;
 mod deadline;
 pub mod details;
@@ -21,6 +22,7 @@ mod front;
 mod homes;
 pub mod metrics;
 mod pairing;
+mod reconcile;
 pub mod seldom;
 mod session;
 mod shown;
@@ -32,6 +34,7 @@ use std::sync::Arc;
 
 use kindred_core::env::Env;
 use kindred_wire::pb::account::v1::account_server::AccountServer;
+use kindred_wire::pb::admin::v1::admin_server::AdminServer;
 use kindred_wire::pb::pairing::v1::pairing_server::PairingServer;
 use kindred_wire::pb::session::v1::session_server::SessionServer;
 use kindred_wire::shards::{Points, Shards};
@@ -39,6 +42,9 @@ use tonic::service::Routes;
 
 /// Largest request: a full envelope and what goes with it.
 pub const REQUEST_BYTES_MAX: usize = 128 * 1024;
+
+/// Largest import request; only operators send them.
+pub const IMPORT_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// Bounds of the public services.
 #[derive(Debug, Clone, Copy)]
@@ -68,6 +74,7 @@ pub fn services_within(shards: Arc<dyn Shards>, points: Arc<dyn Points>, env: En
     metrics::describe();
     let front = front::Front::new(shards, points, env);
     let mut routes = Routes::default()
+        .add_service(AdminServer::new(front.clone()).max_decoding_message_size(IMPORT_BYTES_MAX))
         .add_service(AccountServer::new(front.clone()).max_decoding_message_size(bounds.request_bytes_max))
         .add_service(PairingServer::new(front.clone()).max_decoding_message_size(bounds.request_bytes_max))
         .add_service(SessionServer::new(front).max_decoding_message_size(bounds.request_bytes_max));

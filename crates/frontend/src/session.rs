@@ -47,6 +47,10 @@ impl pb::session_server::Session for Front {
         Ok(Response::new(self.why(request.into_inner()).await?))
     }
 
+    async fn reconcile(&self, request: Request<pb::ReconcileRequest>) -> Result<Response<pb::ReconcileReply>, Status> {
+        Ok(Response::new(self.reconcile_view(request.into_inner()).await?))
+    }
+
     async fn watch_account(
         &self,
         request: Request<pb::WatchAccountRequest>,

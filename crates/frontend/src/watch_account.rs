@@ -13,6 +13,7 @@ use kindred_wire::convert;
 use kindred_wire::pb::session::v1 as pb;
 use kindred_wire::pb::session::v1::watch_account_reply::Event;
 use kindred_wire::reason::Reason;
+use kindred_wire::reconcile as convert_view;
 use kindred_wire::shards::Consistency;
 use kindred_wire::status::Failure;
 use tonic::Status;
@@ -86,7 +87,7 @@ impl Watch {
                 let gapless = (self.version + 1..).zip(&changes).all(|(version, change)| version == change.version);
                 if changes.is_empty() || !gapless {
                     self.version = account.set_version;
-                    return Ok(Event::Snapshot(snapshot(&account)));
+                    return Ok(Event::Snapshot(convert_view::snapshot(&account)));
                 }
                 self.pending = changes.into();
                 continue;
@@ -128,13 +129,5 @@ impl Watch {
             let pause_ms = failure.retry_after_ms.unwrap_or_default().clamp(50, 1_000);
             tokio::time::sleep(Duration::from_millis(pause_ms)).await;
         }
-    }
-}
-
-fn snapshot(account: &Account) -> pb::Snapshot {
-    pb::Snapshot {
-        sessions: account.sessions.iter().map(convert::session).collect(),
-        set_version: account.set_version,
-        set_digest: convert::raw(account.set_digest.as_bytes()),
     }
 }

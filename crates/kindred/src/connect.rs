@@ -70,15 +70,24 @@ pub fn net(dir: Option<&Path>, holder: &str) -> anyhow::Result<Arc<dyn Net>> {
 }
 
 impl Nodes {
-    /// A client of them. Gives up after about ten seconds without any answer.
+    /// A client of them, for devices. Gives up after about ten seconds without any answer.
     pub fn client(&self) -> anyhow::Result<Client> {
+        self.client_as(Role::Gateway)
+    }
+
+    /// A client of them with an operator's certificate: operator.pem and operator.key in the directory.
+    pub fn operator(&self) -> anyhow::Result<Client> {
+        self.client_as(Role::Operator)
+    }
+
+    fn client_as(&self, role: Role) -> anyhow::Result<Client> {
         let patience = Patience {
             attempts: 12,
             attempt: Duration::from_secs(10),
             pause: Duration::from_millis(100),
             pause_max: Duration::from_secs(1),
         };
-        let client = Client::connect(self.access.net(Role::Gateway)?, &self.address);
+        let client = Client::connect(self.access.net(role)?, &self.address);
         let client = client.map_err(|error| {
             Exit::error(exit::USAGE, format!("--address {}: {error}; give host:port", self.address.join(",")))
         })?;

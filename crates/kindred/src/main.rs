@@ -8,6 +8,7 @@ mod cluster;
 mod companion;
 mod config;
 mod connect;
+mod ctl;
 mod demo;
 mod dev;
 mod env;
@@ -54,6 +55,8 @@ enum Command {
     Phone(phone::Args),
     /// Act as a device that wants to be linked.
     Companion(companion::Args),
+    /// Do what operators do: export and import accounts.
+    Ctl(ctl::Args),
     /// Measure links, validations, pairings and watches on a local cluster; `compare` puts other systems beside it.
     Bench(Box<bench::Args>),
     /// Make or seal the ticket keys of a cluster's regions.
@@ -76,6 +79,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Chaos(args) => serve::runtime(1)?.block_on(chaos::run(args)),
         Command::Phone(args) => serve::runtime(1)?.block_on(phone::run(args)),
         Command::Companion(args) => serve::runtime(1)?.block_on(companion::run(args)),
+        Command::Ctl(args) => serve::runtime(1)?.block_on(ctl::run(args)),
         Command::Bench(args) => serve::runtime(1)?.block_on(bench::run(*args)),
         Command::Keys(command) => region_keys::run(command),
         Command::Certificates(args) => certificates::run(&args),

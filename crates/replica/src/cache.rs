@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use kindred_core::command::OutboxItem;
-use kindred_core::id::{AccountId, DeviceKey};
-use kindred_core::model::{Ticket, TicketState, Tombstone};
+use kindred_core::id::{AccountId, DeviceKey, TicketId};
+use kindred_core::model::{Account, Ticket, TicketOutcome, TicketState, Tombstone};
 use kindred_core::state::{Change, Key, ReadError, Record, Timer, View};
 use kindred_store::state::StateView;
 use quick_cache::Weighter;
@@ -120,6 +120,18 @@ impl View for CachedView<'_> {
 
     fn outbox(&self, from: u64, limit: usize) -> Result<Vec<OutboxItem>, ReadError> {
         self.stored.outbox(from, limit)
+    }
+
+    fn accounts(&self, after: Option<&AccountId>, limit: usize) -> Result<Vec<Account>, ReadError> {
+        self.stored.accounts(after, limit)
+    }
+
+    fn tombstones(&self, account: &AccountId, limit: usize) -> Result<Vec<Tombstone>, ReadError> {
+        self.stored.tombstones(account, limit)
+    }
+
+    fn outcomes(&self, account: &AccountId, limit: usize) -> Result<Vec<(TicketId, TicketOutcome)>, ReadError> {
+        self.stored.outcomes(account, limit)
     }
 
     fn tombstone_by_key(&self, account: &AccountId, key: &DeviceKey) -> Result<Option<Tombstone>, ReadError> {

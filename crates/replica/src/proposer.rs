@@ -141,6 +141,7 @@ fn weight(envelope: &Envelope) -> usize {
     match &envelope.command {
         Command::Approve { envelope, .. } => PLAIN + envelope.len(),
         Command::Expire { tickets } => PLAIN + 20 * tickets.len(),
+        Command::Install { bundle, .. } => bundle.weight(),
         _ => PLAIN,
     }
 }

@@ -12,11 +12,13 @@
 //! arm of a oneof, an id of another width) is malformed and never a default. Nesting is bounded by the schema, in which
 //! no message contains itself.
 
+mod bundle;
 mod code;
 mod convert;
 mod decision;
 mod entity;
 mod entry;
+mod reconcile;
 mod reply;
 mod shard;
 

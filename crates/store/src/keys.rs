@@ -15,15 +15,15 @@
 //! |---|---|---|---|
 //! | 1 Shard | none | one | every entry |
 //! | 2 Directory | account | one per account claimed here | Claim, ConfirmClaim |
-//! | 3 Account | account | one per account | Register, Link, Approve at home, Unlink, UnlinkOthers, SetLimit |
-//! | 4 Tombstone | account, session | one per ended session, for ever | Link, Approve at home, Unlink, UnlinkOthers |
-//! | 5 Change | account, set_version (u64) | the latest `CHANGES_KEPT` per account | as Account |
-//! | 6 Outcome | account, ticket | one per ticket decided here, for `OUTCOME_TTL_MS` | Link, Approve at home, DecideTicket, Tick |
+//! | 3 Account | account | one per account | Register, Link, Approve at home, Unlink, UnlinkOthers, SetLimit, Install |
+//! | 4 Tombstone | account, session | one per ended session, for ever | Link, Approve at home, Unlink, UnlinkOthers, Install |
+//! | 5 Change | account, set_version (u64) | the latest `CHANGES_KEPT` per account | as Account, but for Install |
+//! | 6 Outcome | account, ticket | one per ticket decided here, for `OUTCOME_TTL_MS` | Link, Approve at home, DecideTicket, Install, Tick |
 //! | 7 Ticket | ticket | one per ticket, for `TICKET_KEPT_MS` after its end | ticket commands, Settle, Expire, Tick |
 //! | 8 AccountReply | account, request | one per request, for `RESULT_TTL_MS` | account commands, Tick |
 //! | 9 TicketReply | ticket, request | one per request, for `RESULT_TTL_MS` | ticket commands, Tick |
 //! | 10 Timer | due ms (u64), timer tag (u8), its ids | about one per ticket, reply and outcome | all of these |
-//! | 11 Outbox | number (u64) | one per unperformed effect | Link, DecideTicket, Register, CODE tickets, AckEffects |
+//! | 11 Outbox | number (u64) | one per unperformed effect | Link, DecideTicket, Register, Install, CODE tickets, AckEffects |
 //! | 32 KeyIndex | account, device key | one per device key that ever ended | with Tombstone; value: session id |
 //! | 60 Codes | account | one per account with a code lately | AttachCode, HoldCode, DetachCode, Tick |
 //!
@@ -206,6 +206,36 @@ pub(crate) fn outbox_range(shard: ShardId, generation: u32, number: u64) -> (Vec
     let mut all = prefix(shard, generation);
     all.push(OUTBOX);
     (state(shard, generation, &Key::Outbox(number)), successor(&all))
+}
+
+/// The range of the accounts behind `after`, or of all.
+pub(crate) fn accounts_range(shard: ShardId, generation: u32, after: Option<&AccountId>) -> (Vec<u8>, Vec<u8>) {
+    let mut all = prefix(shard, generation);
+    all.push(ACCOUNT);
+    let to = successor(&all);
+    if let Some(after) = after {
+        push_account(&mut all, after);
+        all = successor(&all);
+    }
+    (all, to)
+}
+
+/// The range of an account's tombstones.
+pub(crate) fn tombstones_range(shard: ShardId, generation: u32, account: &AccountId) -> (Vec<u8>, Vec<u8>) {
+    account_range(shard, generation, TOMBSTONE, account)
+}
+
+/// The range of what became of tickets at an account.
+pub(crate) fn outcomes_range(shard: ShardId, generation: u32, account: &AccountId) -> (Vec<u8>, Vec<u8>) {
+    account_range(shard, generation, OUTCOME, account)
+}
+
+fn account_range(shard: ShardId, generation: u32, tag: u8, account: &AccountId) -> (Vec<u8>, Vec<u8>) {
+    let mut from = prefix(shard, generation);
+    from.push(tag);
+    push_account(&mut from, account);
+    let to = successor(&from);
+    (from, to)
 }
 
 /// Reads a key of column `state`. Accepts exactly what [`state_key`] makes.

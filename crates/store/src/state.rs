@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use kindred_core::command::OutboxItem;
-use kindred_core::id::{AccountId, DeviceKey, SessionId, ShardId};
-use kindred_core::model::Tombstone;
+use kindred_core::id::{AccountId, DeviceKey, SessionId, ShardId, TicketId};
+use kindred_core::model::{Account, TicketOutcome, Tombstone};
 use kindred_core::state::{Change, Key, ReadError, Record, Timer, View};
 
 use crate::codec::{self, Kind, Malformed};
@@ -71,6 +71,36 @@ impl View for StateView<'_> {
             .map(|(_, record)| match record {
                 Record::Outbox(item) => Ok(item),
                 _ => Err(damaged(Malformed("another record in the outbox"))),
+            })
+            .collect()
+    }
+
+    fn accounts(&self, after: Option<&AccountId>, limit: usize) -> Result<Vec<Account>, ReadError> {
+        let all = self.range(keys::accounts_range(self.shard, self.generation, after), limit)?;
+        all.into_iter()
+            .map(|(_, record)| match record {
+                Record::Account(account) => Ok(account),
+                _ => Err(damaged(Malformed("another record among the accounts"))),
+            })
+            .collect()
+    }
+
+    fn tombstones(&self, account: &AccountId, limit: usize) -> Result<Vec<Tombstone>, ReadError> {
+        let all = self.range(keys::tombstones_range(self.shard, self.generation, account), limit)?;
+        all.into_iter()
+            .map(|(_, record)| match record {
+                Record::Tombstone(tombstone) => Ok(tombstone),
+                _ => Err(damaged(Malformed("another record among the tombstones"))),
+            })
+            .collect()
+    }
+
+    fn outcomes(&self, account: &AccountId, limit: usize) -> Result<Vec<(TicketId, TicketOutcome)>, ReadError> {
+        let all = self.range(keys::outcomes_range(self.shard, self.generation, account), limit)?;
+        all.into_iter()
+            .map(|pair| match pair {
+                (Key::Outcome(_, ticket), Record::Outcome(outcome)) => Ok((ticket, outcome)),
+                _ => Err(damaged(Malformed("another record among the outcomes"))),
             })
             .collect()
     }

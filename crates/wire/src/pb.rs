@@ -9,6 +9,14 @@ pub mod account {
     }
 }
 
+/// Package `kindred.admin`.
+pub mod admin {
+    /// Version 1.
+    pub mod v1 {
+        tonic::include_proto!("kindred.admin.v1");
+    }
+}
+
 /// Package `kindred.error`.
 pub mod error {
     /// Version 1.

@@ -8,10 +8,12 @@ use ed25519_dalek::{Signer as _, SigningKey};
 use kindred_core::arguments;
 use kindred_core::canonical::{DeviceProof, TicketKey, approval_bytes, proof_bytes, sha256, verify};
 use kindred_core::code::MatchNumber;
+use kindred_core::digest;
 use kindred_core::id::{
     AccountId, ClusterId, DeviceKey, Digest, RegionIndex, RequestId, SessionId, Signature, Slot, TicketId, hex,
 };
 use kindred_core::model::{Approval, ApprovalKind, Device, Requester};
+use kindred_core::reconcile::{Believed, Set};
 use kindred_wire::convert;
 
 const CLUSTER: ClusterId = ClusterId([0xC1; 16]);
@@ -120,10 +122,42 @@ fn code_vectors() -> String {
     text
 }
 
+/// A set that three changes make: the phone registers, the companion is linked, the companion is unlinked by the phone.
+fn chain_vectors() -> String {
+    let mut text = String::new();
+    let mut line = |name: &str, bytes: &[u8]| writeln!(text, "{name:<32} {}", hex(bytes)).unwrap();
+    let phone_key = DeviceKey(phone().verifying_key().to_bytes());
+    let (primary, linked) = (SESSION, SessionId([0x55; 16]));
+    let start = digest::empty(&account());
+    let first = digest::next_of(&start, 1, [(primary, 1, phone_key)], []);
+    let second = digest::next_of(&first, 2, [(linked, 2, companion())], []);
+    let replaced = SessionId([0x66; 16]);
+    let third = digest::next_of(&second, 3, [(replaced, 3, phone_key)], [(linked, 2, 5)]);
+    let fourth = digest::next_of(&third, 4, [], [(replaced, 3, 1)]);
+    line("digest, set_version 0", start.as_bytes());
+    line("digest, set_version 1", first.as_bytes());
+    line("bytes of change 2", &digest::chained(&first, 2, [(linked, 2, companion())], []).finish());
+    line("digest, set_version 2", second.as_bytes());
+    line("bytes of change 3", &digest::chained(&second, 3, [(replaced, 3, phone_key)], [(linked, 2, 5)]).finish());
+    line("digest, set_version 3", third.as_bytes());
+    line("bytes of change 4", &digest::chained(&third, 4, [], [(replaced, 3, 1)]).finish());
+    line("digest, set_version 4", fourth.as_bytes());
+
+    let view = |set| Believed { set_version: 2, set };
+    let by_digest = arguments::reconcile(&account(), &view(Set::Digest(second)));
+    let by_list = arguments::reconcile(&account(), &view(Set::Sessions(vec![(primary, 1), (linked, 2)])));
+    let proof = proof(arguments::METHOD_RECONCILE, &by_list);
+    line("arguments Reconcile, digest", by_digest.as_bytes());
+    line("arguments Reconcile, list", by_list.as_bytes());
+    line("proof bytes, Reconcile, list", &proof_bytes(&CLUSTER, arguments::METHOD_RECONCILE, &proof, &by_list));
+    line("proof signature, Reconcile, list", proof.signature.as_bytes());
+    text
+}
+
 #[test]
 fn the_document_has_the_vectors_of_the_code() {
     let document = include_str!("../../../docs/encoding.md");
-    for vectors in [vectors(), code_vectors()] {
+    for vectors in [vectors(), code_vectors(), chain_vectors()] {
         assert!(document.contains(&vectors), "docs/encoding.md must contain exactly:\n{vectors}");
     }
     for method in [
@@ -137,6 +171,7 @@ fn the_document_has_the_vectors_of_the_code() {
         arguments::METHOD_CANCEL,
         arguments::METHOD_UNLINK,
         arguments::METHOD_UNLINK_OTHERS,
+        arguments::METHOD_RECONCILE,
     ] {
         assert!(document.contains(method), "{method} is not documented");
     }

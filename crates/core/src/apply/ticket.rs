@@ -267,7 +267,7 @@ pub(crate) fn closed(state: &TicketState) -> Rejection {
 }
 
 /// The field of `device` that is over its bound.
-pub(super) fn oversized(device: &Device) -> Option<&'static str> {
+pub(crate) fn oversized(device: &Device) -> Option<&'static str> {
     if device.platform.len() > limits::LABEL_BYTES_MAX {
         Some("platform")
     } else if device.app_version.len() > limits::LABEL_BYTES_MAX {

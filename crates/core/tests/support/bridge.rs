@@ -188,6 +188,7 @@ impl Bridge {
                 let ended: Vec<_> = tombstones.iter().map(|t| t.session.seq).collect();
                 format!("ended {ended:?} v{set_version} e{auth_epoch}")
             }
+            Ok(Outcome::Installed { set_version, auth_epoch, .. }) => format!("installed v{set_version} e{auth_epoch}"),
             Err(rejection) => format!("no {}", self.why(rejection)),
         }
     }

@@ -38,6 +38,10 @@ impl Laws {
 
     /// I5 and with it I1–I4, I8, I20: the snapshot before, plus the changes, is the snapshot after.
     fn check_account(&mut self, old: Option<&Account>, account: &Account, (limit, after): (u32, &Memory)) {
+        // One that was installed begins with the history that it brings.
+        if old.is_none() && account.home_epoch > 1 {
+            return self.check_installed(account, after);
+        }
         let (mut live, from, epoch, limit) = match old {
             Some(old) => (old.sessions.clone(), old.set_version, old.auth_epoch, limit.max(old.companion_limit)),
             None => (Vec::new(), 0, 0, limit),
@@ -54,6 +58,26 @@ impl Laws {
         }
         assert_eq!(live, account.sessions, "I1, I2, I5: the changes do not lead to the set");
         assert_eq!(*self.chains.get(&account.id).unwrap(), account.set_digest, "I5: digest");
+    }
+
+    /// I3, I4, I6 over what an account brings along.
+    fn check_installed(&mut self, account: &Account, after: &Memory) {
+        let ended = after.records.iter().filter_map(|(key, record)| match (key, record) {
+            (Key::Tombstone(of, _), Record::Tombstone(t)) if *of == account.id => Some(&t.session),
+            _ => None,
+        });
+        let mut numbers = BTreeSet::new();
+        for session in account.sessions.iter().chain(ended) {
+            assert!(numbers.insert(session.seq), "I4: seq {} is there twice", session.seq);
+            let known = self.numbers.insert(session.id, (account.id.clone(), session.seq));
+            assert!(known.is_none(), "I4: session id was used");
+            if let Some(ticket) = session.ticket {
+                assert!(self.tickets.insert((account.id.clone(), ticket)), "I6: the ticket was used");
+            }
+        }
+        assert!(numbers.iter().copied().eq(1..account.next_session_seq), "I3: a session without a tombstone");
+        self.highest.insert(account.id.clone(), account.next_session_seq - 1);
+        self.chains.insert(account.id.clone(), account.set_digest);
     }
 
     fn check_change(

@@ -98,6 +98,11 @@ impl Groups {
         self.map.account(self.map.region(home).unwrap(), account).unwrap()
     }
 
+    /// Every record of every shard.
+    pub fn picture(&self) -> Vec<(ShardId, Memory)> {
+        self.groups.lock().unwrap().iter().map(|(id, group)| (*id, group.memory.clone())).collect()
+    }
+
     pub fn all(&self) -> Vec<ShardId> {
         self.map.shards().into_iter().map(|(id, _)| id).collect()
     }

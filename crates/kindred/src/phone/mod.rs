@@ -1,7 +1,9 @@
 //! `kindred phone`: the device that owns an account.
 
 mod code;
+mod reconcile;
 mod show;
+mod view;
 mod watch;
 
 use std::io::{BufRead as _, IsTerminal as _, Write as _};
@@ -26,6 +28,9 @@ pub struct Args {
     /// Key file of this phone; `register` makes it.
     #[arg(long, value_name = "FILE", default_value = "phone.json", global = true)]
     keys: PathBuf,
+    /// What this phone knows of its account's sessions, to notice a cluster that forgets; beside the key file if not given.
+    #[arg(long, value_name = "FILE", global = true)]
+    view: Option<PathBuf>,
     /// How to print.
     #[arg(long, value_enum, default_value_t, global = true)]
     output: Output,
@@ -95,8 +100,17 @@ enum Act {
     },
     /// Tell what happens to the account, requests to be linked by code included, until Ctrl-C.
     Watch,
-    /// All live sessions of the account.
+    /// All live sessions of the account, checked against what this phone knows.
     List,
+    /// Compare what this phone knows with the cluster: IN_SYNC, BEHIND or DIVERGED. Changes nothing in the cluster.
+    Reconcile {
+        /// Send the sessions as a list that this phone signs; one that lacks a live session is refused.
+        #[arg(long)]
+        list: bool,
+        /// Where it has diverged, take over what the cluster says.
+        #[arg(long)]
+        adopt: bool,
+    },
     /// End one session, by name.
     Unlink {
         /// The session, as `list` prints it.
@@ -146,6 +160,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         Act::Watch => phone.watch().await,
         Act::Deny { ticket } => phone.deny(&ticket_of(&ticket)?).await,
         Act::List => phone.list().await,
+        Act::Reconcile { list, adopt } => phone.reconcile(list, adopt).await,
         Act::Unlink { session } => phone.unlink(&usage(session_id(&session))?).await,
         Act::UnlinkOthers => phone.unlink_others().await,
         Act::Why { session } => phone.why(&usage(session_id(&session))?).await,
@@ -181,6 +196,7 @@ struct Phone {
     file: KeyFile,
     member: Member,
     output: Output,
+    view: PathBuf,
 }
 
 impl Phone {
@@ -192,7 +208,8 @@ impl Phone {
         let found = client.account(&account, "").await.map_err(|error| failed("ask for the account", &error))?;
         let member =
             Member { device, account, session, auth_epoch: found.auth_epoch, home_region: found.home_region.clone() };
-        Ok(Self { client, file, member, output: args.output })
+        let view = args.view.clone().unwrap_or_else(|| args.keys.with_extension("view.json"));
+        Ok(Self { client, file, member, output: args.output, view })
     }
 
     async fn pair(&mut self, qr: &Qr, yes: bool, replacing: Option<SessionId>) -> anyhow::Result<()> {
@@ -241,8 +258,8 @@ impl Phone {
     }
 
     async fn list(&self) -> anyhow::Result<()> {
-        let reply = self.client.sessions(&self.member.account, &self.member.home_region).await;
-        show::sessions(&self.member, &reply.map_err(|error| failed("list", &error))?, self.output)
+        let (_, reply) = self.checked_list().await?;
+        show::sessions(&self.member, &reply, self.output)
     }
 
     async fn unlink(&mut self, target: &SessionId) -> anyhow::Result<()> {

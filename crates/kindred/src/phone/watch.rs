@@ -11,11 +11,10 @@ use crate::output::{self, Output};
 use crate::records::{describe, device_json, printable, session_json, tombstone_json, why};
 
 impl Phone {
-    /// Tells every change and every request, until Ctrl-C.
+    /// Tells every change and every request, until Ctrl-C. What does not follow from what this phone knows ends it.
     pub(super) async fn watch(&self) -> anyhow::Result<()> {
-        let found = self.client.account(&self.member.account, &self.member.home_region).await;
-        let found = found.map_err(|error| failed("ask for the account", &error))?;
-        let from = found.set_version;
+        let (mut view, _) = self.checked_list().await?;
+        let from = view.version();
         if self.output == Output::Table {
             eprintln!("watching {} from set version {from} on; Ctrl-C ends", self.member.account);
         }
@@ -27,6 +26,10 @@ impl Phone {
                 next = watch.next() => next,
             };
             let event = next.map_err(|error| failed("watch the account", &error))?;
+            view.event(&event).map_err(|broken| self.broken("watch the account", &broken))?;
+            if matches!(event, Event::Change(_) | Event::Snapshot(_)) {
+                self.save_view(&view)?;
+            }
             match self.output {
                 Output::Json => output::json(&as_json(&event))?,
                 Output::Table => lines(&event).iter().for_each(|line| println!("{line}")),
@@ -40,11 +43,13 @@ fn as_json(event: &Event) -> Value {
         Event::Snapshot(all) => json!({
             "event": "snapshot",
             "set_version": all.set_version,
+            "set_digest": hex(&all.set_digest),
             "sessions": all.sessions.iter().map(session_json).collect::<Vec<_>>(),
         }),
         Event::Change(change) => json!({
             "event": "change",
             "set_version": change.version,
+            "set_digest": hex(&change.digest),
             "added": change.added.iter().map(session_json).collect::<Vec<_>>(),
             "ended": change.ended.iter().map(tombstone_json).collect::<Vec<_>>(),
             "log_index": change.log_index,

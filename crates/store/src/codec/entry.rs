@@ -5,6 +5,7 @@ use kindred_core::code::MatchNumber;
 use kindred_core::command::{Command, Decision, Entry, Envelope, Proven};
 
 use super::Malformed;
+use super::bundle::{install_arm, install_from};
 use super::code::{number_from, of_account};
 use super::convert::{UNIT, account, each, id, ids, need, part, parts, raw, raw_account, raws, region};
 use super::decision::{method_from, method_to};
@@ -89,7 +90,7 @@ impl TryFrom<pb::Proven> for Proven {
 
 impl From<&Command> for pb::Command {
     fn from(command: &Command) -> Self {
-        let arm = ticket_arm(command).unwrap_or_else(|| account_arm(command));
+        let arm = ticket_arm(command).or_else(|| install_arm(command)).unwrap_or_else(|| account_arm(command));
         Self { command: Some(arm) }
     }
 }
@@ -188,6 +189,7 @@ fn account_arm(command: &Command) -> Arm {
         | Command::Cancel { .. }
         | Command::Expire { .. }
         | Command::Settle { .. } => unreachable!("a command of a ticket"),
+        Command::Install { .. } => unreachable!("it has an arm of its own"),
     }
 }
 
@@ -255,6 +257,7 @@ impl TryFrom<pb::Command> for Command {
                 ticket: id(&c.ticket)?,
                 requester: part(c.requester, "requester of an AttachCode")?,
             },
+            Arm::Install(c) => install_from(c)?,
             Arm::HoldCode(c) => Self::HoldCode { account: account(&c.account)?, ticket: id(&c.ticket)? },
             Arm::DetachCode(c) => Self::DetachCode { account: account(&c.account)?, ticket: id(&c.ticket)? },
         })

@@ -4,6 +4,7 @@ use kindred_core::command::{Effect, KeptReply, OutboxItem, Outcome, Reply};
 use kindred_core::state::Timer;
 
 use super::Malformed;
+use super::bundle::installed_from;
 use super::code::of_account;
 use super::convert::{UNIT, account, each, id, need, part, parts, raw, raw_account};
 use crate::keys;
@@ -34,6 +35,9 @@ impl From<&Outcome> for pb::Outcome {
                 set_version: *set_version,
                 auth_epoch: *auth_epoch,
             }),
+            Outcome::Installed { set_version, auth_epoch, again } => {
+                Arm::Installed(pb::Installed { set_version: *set_version, auth_epoch: *auth_epoch, again: *again })
+            }
         };
         Self { outcome: Some(outcome) }
     }
@@ -52,6 +56,7 @@ impl TryFrom<pb::Outcome> for Outcome {
             Arm::Ticket(ticket) => Self::Ticket(Box::new(ticket.try_into()?)),
             Arm::Decided(outcome) => Self::Decided(outcome.try_into()?),
             Arm::Ended(tombstone) => Self::Ended(Box::new(tombstone.try_into()?)),
+            Arm::Installed(installed) => installed_from(installed),
             Arm::EndedOthers(ended) => Self::EndedOthers {
                 tombstones: parts(ended.tombstones)?,
                 set_version: ended.set_version,

@@ -6,7 +6,7 @@ use kindred_core::command::{Answer, Committed, Query, SessionStatus, Submission,
 
 use super::convert::{UNIT, account, each, id, maybe_id, need, part, parts, raw, raw_account};
 use super::reply::{reply_from, reply_to};
-use super::{Malformed, Observed};
+use super::{Malformed, Observed, bundle, reconcile};
 use crate::proto::shard::v1 as pb;
 
 impl From<&DeviceProof> for pb::DeviceProof {
@@ -100,6 +100,8 @@ impl From<&Query> for pb::Query {
                 Arm::Outcome(pb::OutcomeQuery { account: raw_account(account), ticket: raw(ticket) })
             }
             Query::Code(account) => Arm::Code(raw_account(account)),
+            Query::Export(after) => Arm::Export(bundle::export_to(after.as_ref())),
+            Query::Reconcile(account, believed) => Arm::Reconcile(reconcile::query_to(account, believed)),
         };
         Self { query: Some(query) }
     }
@@ -118,6 +120,11 @@ impl TryFrom<pb::Query> for Query {
             Arm::Directory(bytes) => Self::Directory(account(&bytes)?),
             Arm::Outcome(q) => Self::Outcome(account(&q.account)?, id(&q.ticket)?),
             Arm::Code(bytes) => Self::Code(account(&bytes)?),
+            Arm::Export(query) => Self::Export(bundle::export_from(&query)?),
+            Arm::Reconcile(query) => {
+                let (account, believed) = reconcile::query_from(query)?;
+                Self::Reconcile(account, believed)
+            }
         })
     }
 }
@@ -136,6 +143,8 @@ impl From<&Answer> for pb::Answer {
             Answer::Ticket(ticket) => Arm::Ticket(ticket.as_deref().map(Into::into).unwrap_or_default()),
             Answer::Directory(entry) => Arm::Directory(pb::DirectoryAnswer { entry: entry.as_ref().map(Into::into) }),
             Answer::Outcome(outcome) => Arm::Outcome(pb::OutcomeAnswer { outcome: outcome.as_ref().map(Into::into) }),
+            Answer::Export(page) => Arm::Export(page.as_ref().into()),
+            Answer::Reconcile(compared) => Arm::Reconcile(compared.as_deref().map(Into::into).unwrap_or_default()),
             Answer::Code(code) => Arm::Code(code.as_deref().map(Into::into).unwrap_or_default()),
         };
         Self { answer: Some(answer) }
@@ -156,6 +165,9 @@ impl TryFrom<pb::Answer> for Answer {
             Arm::Ticket(a) => Self::Ticket(Some(Box::new(a.try_into()?))),
             Arm::Directory(a) => Self::Directory(a.entry.map(TryInto::try_into).transpose()?),
             Arm::Outcome(a) => Self::Outcome(a.outcome.map(TryInto::try_into).transpose()?),
+            Arm::Export(page) => Self::Export(Box::new(page.try_into()?)),
+            Arm::Reconcile(pb::ReconcileAnswer { account: None, .. }) => Self::Reconcile(None),
+            Arm::Reconcile(compared) => Self::Reconcile(Some(Box::new(compared.try_into()?))),
             Arm::Code(pb::CodeAnswer { ticket: None, .. }) => Self::Code(None),
             Arm::Code(a) => Self::Code(Some(Box::new(a.try_into()?))),
         })

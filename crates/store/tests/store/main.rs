@@ -1,6 +1,7 @@
 //! Tests of kindred-store through its public face. One binary, since linking is what takes time.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod bundles;
 mod codec;
 mod codes;
 mod golden;

@@ -34,6 +34,16 @@ fn same(engine: &Arc<SimEngine>, memory: &Memory) {
             assert_eq!(view.outbox(from, limit).unwrap(), memory.outbox(from, limit).unwrap());
         }
     }
+    for account in ["anna", "bert", "an", "anna\0"] {
+        let account = AccountId::new(account.as_bytes()).unwrap();
+        for limit in [0, 1, 100] {
+            for after in [None, Some(&account)] {
+                assert_eq!(view.accounts(after, limit).unwrap(), memory.accounts(after, limit).unwrap());
+            }
+            assert_eq!(view.tombstones(&account, limit).unwrap(), memory.tombstones(&account, limit).unwrap());
+            assert_eq!(view.outcomes(&account, limit).unwrap(), memory.outcomes(&account, limit).unwrap());
+        }
+    }
     for (account, n) in [("anna", 2), ("anna", 5), ("bert", 2), ("anna", 99)] {
         let (account, key) = (AccountId::new(account.as_bytes()).unwrap(), DeviceKey([n; 32]));
         let found = view.tombstone_by_key(&account, &key).unwrap();
