@@ -13,6 +13,8 @@
 //! Reading order: [`history`], [`recorder`], [`mod@read`], [`timeline`], [`checkers`], [`report`].
 
 pub mod checkers;
+#[cfg(test)]
+mod fuzz;
 pub mod history;
 pub mod read;
 pub mod recorder;

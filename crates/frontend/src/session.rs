@@ -65,9 +65,10 @@ impl Front {
     async fn verdict(&self, request: pb::ValidateRequest) -> Result<pb::ValidateReply, Failure> {
         let account = convert::account_id(&request.account, "account")?;
         let session = convert::session_id(&request.session, "session")?;
-        let level = match request.level() {
-            pb::Level::Local => Consistency::Local,
-            pb::Level::Linearizable | pb::Level::Unspecified => Consistency::Linearizable,
+        let level = match pb::Level::try_from(request.level) {
+            Ok(pb::Level::Local) => Consistency::Local,
+            Ok(pb::Level::Linearizable | pb::Level::Unspecified) => Consistency::Linearizable,
+            Err(_) => return Err(invalid("level")),
         };
         let query = Query::Session(account.clone(), session);
         let observed = match self.query_account(&account, &request.home_region, query, level).await {

@@ -12,6 +12,8 @@ mod ctl;
 mod demo;
 mod dev;
 mod env;
+#[cfg(test)]
+mod fuzz;
 mod keys;
 mod output;
 mod phone;

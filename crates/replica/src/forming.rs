@@ -112,7 +112,7 @@ async fn find_cluster(replicas: &Arc<Replicas>) -> Result<(), NotYet> {
 }
 
 /// A node's replica ids by shard.
-struct Ids(BTreeMap<u32, u64>);
+pub(crate) struct Ids(pub(crate) BTreeMap<u32, u64>);
 
 impl Compact for Ids {
     fn put(&self, out: &mut BytesMut) {
@@ -161,9 +161,9 @@ async fn open_all(replicas: &Arc<Replicas>) -> Result<Ids, Error> {
 }
 
 /// A node's answer to FORM.
-struct Formed {
-    member: Member,
-    ids: Ids,
+pub(crate) struct Formed {
+    pub(crate) member: Member,
+    pub(crate) ids: Ids,
 }
 
 impl Compact for Formed {

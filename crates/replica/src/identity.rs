@@ -35,10 +35,10 @@ pub struct Belonging {
     pub founding: bool,
 }
 
-struct Stored {
-    node_id: u64,
-    name: String,
-    belonging: Belonging,
+pub(crate) struct Stored {
+    pub(crate) node_id: u64,
+    pub(crate) name: String,
+    pub(crate) belonging: Belonging,
 }
 
 impl Compact for Stored {

@@ -22,6 +22,8 @@ mod error;
 mod forming;
 mod frames;
 mod freshness;
+#[cfg(test)]
+mod fuzz;
 pub mod health;
 mod homing;
 mod host;

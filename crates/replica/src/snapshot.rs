@@ -105,13 +105,13 @@ struct Cursor {
     done: bool,
 }
 
-struct Chunk {
-    vote: Vote,
-    meta: SnapshotMeta,
-    snapshot: u64,
-    sequence: u32,
-    last: bool,
-    pairs: Vec<(Bytes, Bytes)>,
+pub(crate) struct Chunk {
+    pub(crate) vote: Vote,
+    pub(crate) meta: SnapshotMeta,
+    pub(crate) snapshot: u64,
+    pub(crate) sequence: u32,
+    pub(crate) last: bool,
+    pub(crate) pairs: Vec<(Bytes, Bytes)>,
 }
 
 impl Compact for Chunk {
@@ -142,7 +142,7 @@ impl Compact for Chunk {
 }
 
 /// The receiver's answer.
-enum Answer {
+pub(crate) enum Answer {
     /// Send this one next.
     Next(u32),
     /// It is over: installed, or a higher vote stands in the way.

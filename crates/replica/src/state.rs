@@ -78,10 +78,10 @@ pub struct Live {
 }
 
 /// The durable part of [`Live`].
-struct Applied {
-    generation: u32,
-    applied: Option<LogId>,
-    membership: StoredMembership,
+pub(crate) struct Applied {
+    pub(crate) generation: u32,
+    pub(crate) applied: Option<LogId>,
+    pub(crate) membership: StoredMembership,
 }
 
 impl Compact for Applied {

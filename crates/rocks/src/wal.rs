@@ -106,3 +106,33 @@ fn is_record(bytes: &[u8]) -> bool {
     let sum = crc32c::crc32c(checked).rotate_right(15).wrapping_add(0xA282_EAD8);
     (1..=4).contains(&header[6]) && header[..4] == sum.to_le_bytes()
 }
+
+#[cfg(test)]
+#[path = "../../../tests/support/fuzz.rs"]
+mod mangled;
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    /// A record as RocksDB writes it.
+    fn record(payload: &[u8]) -> Vec<u8> {
+        let checked = [&[1], payload].concat();
+        let sum = crc32c::crc32c(&checked).rotate_right(15).wrapping_add(0xA282_EAD8);
+        let length = u16::try_from(payload.len()).unwrap();
+        [&sum.to_le_bytes()[..], &length.to_le_bytes(), &checked].concat()
+    }
+
+    #[test]
+    fn a_mangled_log_is_judged_and_a_whole_or_torn_one_is_let_pass() {
+        let whole = [record(b"one"), record(&[7; 300]), record(b""), record(b"four")].concat();
+        for end in 0..=whole.len() {
+            assert_eq!(damage(&whole[..end]).unwrap(), None, "torn at {end}");
+        }
+        let long = [record(&vec![9; BLOCK - 2 * HEADER]), vec![0; HEADER], record(b"next block")].concat();
+        mangled::run(1, vec![whole, long], 300, |bytes| {
+            let _ = damage(bytes).unwrap();
+        });
+    }
+}

@@ -1,8 +1,8 @@
 //! `kindred ctl`: what operators ask for. Who calls is proved by the certificate of the connection.
 
 mod export;
-mod file;
-mod import;
+pub(crate) mod file;
+pub(crate) mod import;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 

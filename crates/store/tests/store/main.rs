@@ -4,6 +4,7 @@
 mod bundles;
 mod codec;
 mod codes;
+mod fuzz;
 mod golden;
 mod keys;
 mod log_writer;

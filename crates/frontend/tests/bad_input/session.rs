@@ -1,0 +1,139 @@
+//! Requests to kindred.session.v1.Session.
+
+use kindred_client::Member;
+use kindred_core::arguments;
+use kindred_core::id::{Digest, SessionId};
+use kindred_core::reconcile::{Believed, Set};
+use kindred_wire::convert::raw;
+use kindred_wire::pb::session::v1 as pb;
+use kindred_wire::pb::session::v1::why_signed_out_request::Which;
+use kindred_wire::reconcile::believed;
+use prost::Message;
+
+use crate::account::{asked_about, hint};
+use crate::table::Case;
+use crate::world::World;
+
+pub fn request(world: &World, name: &str, case: Case) -> Vec<u8> {
+    match name {
+        "Validate" => validate(world, case).encode_to_vec(),
+        "ListSessions" => list(world, case).encode_to_vec(),
+        "Unlink" => unlink(world, case).encode_to_vec(),
+        "UnlinkOthers" => unlink_others(world, case).encode_to_vec(),
+        "WhySignedOut" => why(world, case).encode_to_vec(),
+        "Reconcile" => reconcile(world, case).encode_to_vec(),
+        "WatchAccount" => watch(world, case).encode_to_vec(),
+        _ => panic!("{name}: nobody makes its requests"),
+    }
+}
+
+/// Whoever acts for the phone.
+fn actor(world: &World, case: Case) -> Member {
+    match case {
+        Case::WrongKey => world.impostor(&world.phone),
+        Case::Expired => world.gone.clone(),
+        Case::ForeignAccount => world.intruder(),
+        _ => world.phone.clone(),
+    }
+}
+
+/// The session asked about, and the account that it is said to be of.
+fn named(world: &World, case: Case) -> (prost::bytes::Bytes, Vec<u8>) {
+    let member = match case {
+        Case::Expired => &world.gone,
+        Case::ForeignAccount => &world.bob,
+        _ => &world.companion,
+    };
+    let mut session = member.session.as_bytes().to_vec();
+    if case == Case::WrongLength {
+        session.pop();
+    }
+    let account = match case {
+        Case::ForeignAccount => raw(world.phone.account.as_bytes()),
+        _ => asked_about(world, case),
+    };
+    (account, session)
+}
+
+fn validate(world: &World, case: Case) -> pb::ValidateRequest {
+    let (account, session) = named(world, case);
+    let level = if case == Case::UnknownEnum { 99 } else { pb::Level::Linearizable.into() };
+    pb::ValidateRequest { account, session: raw(&session), level, home_region: hint(case), ..Default::default() }
+}
+
+fn list(world: &World, case: Case) -> pb::ListSessionsRequest {
+    pb::ListSessionsRequest { account: asked_about(world, case), home_region: hint(case), ..Default::default() }
+}
+
+fn watch(world: &World, case: Case) -> pb::WatchAccountRequest {
+    pb::WatchAccountRequest { account: asked_about(world, case), home_region: hint(case), ..Default::default() }
+}
+
+fn why(world: &World, case: Case) -> pb::WhySignedOutRequest {
+    let (account, session) = named(world, case);
+    let which = match case {
+        Case::WrongKey => Which::DeviceKey(raw(&[7; 31])),
+        _ => Which::Session(raw(&session)),
+    };
+    pb::WhySignedOutRequest { account, which: Some(which), home_region: hint(case), ..Default::default() }
+}
+
+fn unlink(world: &World, case: Case) -> pb::UnlinkRequest {
+    // The actor is good, and the target is bob's.
+    let (actor, target) = match case {
+        Case::ForeignAccount => (world.phone.clone(), world.bob.session),
+        _ => (actor(world, case), world.companion.session),
+    };
+    let method = if case == Case::Transplanted { arguments::METHOD_UNLINK_OTHERS } else { arguments::METHOD_UNLINK };
+    let mut proof = actor.sign(method, world.cluster.request(), &arguments::unlink(&actor.account, &target));
+    if case == Case::Oversized {
+        proof.account = raw(&[b'a'; 65]);
+    }
+    let mut session = target.as_bytes().to_vec();
+    if case == Case::WrongLength {
+        session.push(0);
+    }
+    pb::UnlinkRequest { proof: Some(proof), session: raw(&session), home_region: hint(case), ..Default::default() }
+}
+
+fn unlink_others(world: &World, case: Case) -> pb::UnlinkOthersRequest {
+    let actor = actor(world, case);
+    let method = if case == Case::Transplanted { arguments::METHOD_UNLINK } else { arguments::METHOD_UNLINK_OTHERS };
+    let hash = arguments::unlink_others(&actor.account, &actor.session);
+    let mut proof = actor.sign(method, world.cluster.request(), &hash);
+    match case {
+        Case::Oversized => proof.account = raw(&[b'a'; 65]),
+        Case::WrongLength => proof.session = raw(&[1; 17]),
+        _ => {}
+    }
+    pb::UnlinkOthersRequest { proof: Some(proof), home_region: hint(case), ..Default::default() }
+}
+
+fn reconcile(world: &World, case: Case) -> pb::ReconcileRequest {
+    let actor = actor(world, case);
+    let set = match case {
+        Case::Oversized => Set::Sessions((0..257_u64).map(numbered).collect()),
+        _ => Set::Digest(Digest([7; 32])),
+    };
+    let belief = Believed { set_version: 1, set };
+    let method = if case == Case::Transplanted { arguments::METHOD_UNLINK } else { arguments::METHOD_RECONCILE };
+    let proof = actor.sign(method, world.cluster.request(), &arguments::reconcile(&world.phone.account, &belief));
+    let mut request = pb::ReconcileRequest {
+        account: raw(world.phone.account.as_bytes()),
+        home_region: hint(case),
+        set_version: belief.set_version,
+        view: Some(believed(&belief)),
+        proof: Some(proof),
+        ..Default::default()
+    };
+    if case == Case::WrongLength {
+        request.view = Some(pb::reconcile_request::View::SetDigest(raw(&[7; 31])));
+    }
+    request
+}
+
+fn numbered(n: u64) -> (SessionId, u64) {
+    let mut id = [0; SessionId::LEN];
+    id[..8].copy_from_slice(&n.to_be_bytes());
+    (SessionId(id), n)
+}
