@@ -15,8 +15,9 @@ KINDRED := $(CARGO_TARGET_DIR)/debug/kindred
 RUNS ?= 20
 KILLS ?= 1000
 SEED ?= 1
+FUZZ_ROUNDS ?= 50
 
-.PHONY: help setup build demo test check tidy fix demo-soak kill-loops bench bench-compare
+.PHONY: help setup build demo test check tidy fix fuzz demo-soak kill-loops bench bench-compare
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -70,6 +71,17 @@ kill-loops: setup ## KILLS processes (1000) killed under load, SEED (1); history
 	@mkdir -p histories
 	@"$(KINDRED)" chaos --kills "$(KILLS)" --seed "$(SEED)" --history histories/kill-loops.jsonl --output json \
 		| tee histories/kill-loops.json
+
+fuzz: setup ## mangled bytes to every decoder, FUZZ_ROUNDS (50) times as many as `make test`, from FUZZ_SEED=n (clock)
+	@scripts/first-build-notice
+	@$(MAKE) --no-print-directory .fuzz
+
+.PHONY: .fuzz
+.fuzz: export FUZZ_ROUNDS := $(FUZZ_ROUNDS)
+.fuzz: export FUZZ_SEED := $(or $(FUZZ_SEED),$(shell date +%s))
+.fuzz:
+	@echo "FUZZ_ROUNDS=$(FUZZ_ROUNDS) FUZZ_SEED=$(FUZZ_SEED) make fuzz repeats this run"
+	@cargo test --workspace --quiet --no-fail-fast --lib --bins --test fuzz --test store --test bad_input -- fuzz mangled
 
 bench: setup ## links, validations, pairings, watches: per second and latency, three processes (BENCH=flags)
 	@$(MAKE) --no-print-directory build

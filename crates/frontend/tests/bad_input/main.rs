@@ -6,6 +6,7 @@ mod account;
 mod admin;
 mod calls;
 mod fuzzed;
+mod memory;
 mod pairing;
 mod session;
 #[path = "../support/mod.rs"]
@@ -137,5 +138,20 @@ fn no_request_with_an_enum_goes_without_a_case_for_it() {
 fn every_rpc_is_closed_to_some_role() {
     for row in TABLE {
         assert!(Role::ALL.iter().any(|role| !world::roles(row.method).contains(role)), "{}", row.method);
+    }
+}
+
+/// The tester, tested: it sees another reason, another field, an answer where there should be none, and a change.
+#[tokio::test]
+async fn a_wrong_line_in_the_table_would_be_noticed() {
+    let unlink = "kindred.session.v1.Session/Unlink";
+    for (case, wrong) in [
+        (Case::WrongKey, Expect::Reason(Reason::AccountLocked)),
+        (Case::WrongLength, Expect::Field("proof")),
+        (Case::WrongRegion, Expect::Reason(Reason::AccountNotFound)),
+        (Case::WrongRegion, Expect::Answered("though it is done")),
+        (Case::ForeignAccount, Expect::Answered("though it is refused")),
+    ] {
+        assert!(problem(unlink, case, &wrong).await.is_some(), "{case:?} {wrong:?}");
     }
 }

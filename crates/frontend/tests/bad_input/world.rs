@@ -33,7 +33,7 @@ pub type Held = BTreeMap<(ShardId, Key), Record>;
 pub struct World {
     pub cluster: Cluster,
     pub client: Client,
-    routes: Routes,
+    pub routes: Routes,
     silent: Routes,
     /// Ann's phone; ann lives in the west.
     pub phone: Member,

@@ -120,3 +120,9 @@ fn lists_of_nothing_take_memory_in_proportion() {
         }
     }
 }
+
+#[test]
+#[should_panic(expected = "were taken to decode")]
+fn memory_out_of_proportion_would_be_noticed() {
+    bounded(&[0], || vec![0_u8; 1 << 20]);
+}
