@@ -2,6 +2,8 @@
 
 mod account;
 mod directory;
+mod erase;
+mod life;
 mod ticket;
 
 use std::collections::BTreeMap;
@@ -61,7 +63,7 @@ pub fn apply(view: &dyn View, entry: &Entry, log_index: u64, region: RegionIndex
 
 /// The Link that an APPROVED ticket asks for; the same envelope whoever builds it. `None` in any other state.
 pub fn link_of(ticket: &Ticket) -> Option<Envelope> {
-    let TicketState::Approved { approval, .. } = &ticket.state else { return None };
+    let TicketState::Approved { approval, scan, .. } = &ticket.state else { return None };
     Some(Envelope {
         request: RequestId(ticket.id.0),
         policy_version: 0,
@@ -71,6 +73,7 @@ pub fn link_of(ticket: &Ticket) -> Option<Envelope> {
             device_key: ticket.device_key,
             device: ticket.requester.device.clone(),
             approval: approval.clone(),
+            approver_key: Some(scan.approver_key),
         },
     })
 }
@@ -146,10 +149,20 @@ impl Tx<'_> {
             Command::ConfirmClaim { account, claim, home_epoch } => self.confirm_claim(account, claim, *home_epoch),
             Command::Register { .. } => self.register(envelope),
             Command::SetLimit { account, limit } => self.set_limit(envelope, account, *limit),
-            Command::Unlink { account, session } => self.unlink(envelope, account, session),
+            Command::Unlink { account, session } | Command::Revoke { account, session } => {
+                self.unlink(envelope, account, session)
+            }
             Command::UnlinkOthers { account, keep, set_version } => {
                 self.unlink_others(envelope, account, keep, *set_version)
             }
+            Command::Lock { account, locked } => self.lock(envelope, account, *locked),
+            Command::Pin { account, session, pinned } => self.pin(envelope, account, session, *pinned),
+            Command::RotateDeviceKey { account, session, device_key } => {
+                self.rotate(envelope, account, session, device_key)
+            }
+            Command::ReplacePrimary { .. } => self.replace_primary(envelope),
+            Command::Delete { account, set_version } => self.delete_account(envelope, account, *set_version),
+            Command::MarkDeleted { account, claim } => self.mark_deleted(account, claim),
             Command::Link { .. } => self.link(envelope),
             Command::DecideTicket { account, ticket, decision } => self.decide(account, ticket, *decision),
             Command::Open { .. } => self.open(envelope),
@@ -169,11 +182,21 @@ impl Tx<'_> {
         // A timer that this entry has deleted is still in the view. Firing it again would remove what was written since
         // under the same key, the fresh reply to a request whose old one has just gone, say.
         let due = state::due(self.view, self.now(), limits::TICK_REMOVALS_MAX, |due_ms, timer| {
-            timer.removes().is_some() && !self.writes.contains_key(&Key::Timer(due_ms, timer.clone()))
+            let is_ours = timer.removes().is_some() || matches!(timer, Timer::TombstoneAgeing(..) | Timer::Erasure(_));
+            is_ours && !self.writes.contains_key(&Key::Timer(due_ms, timer.clone()))
         })?;
         for (due_ms, timer) in due {
-            if let Some(key) = timer.removes() {
-                self.delete(key);
+            let is_done = match &timer {
+                Timer::TombstoneAgeing(account, session) => self.age(account, session)?,
+                Timer::Erasure(account) => self.erase_some(account)?,
+                other => {
+                    if let Some(key) = other.removes() {
+                        self.delete(key);
+                    }
+                    true
+                }
+            };
+            if is_done {
                 self.delete(Key::Timer(due_ms, timer));
             }
         }
@@ -259,9 +282,24 @@ pub(crate) fn fingerprint(command: &Command) -> Digest {
         Command::UnlinkOthers { account, keep, .. } => {
             c("unlink-others").bytes(account.as_bytes()).bytes(keep.as_bytes()).digest()
         }
+        Command::Revoke { account, session } => {
+            c("revoke").bytes(account.as_bytes()).bytes(session.as_bytes()).digest()
+        }
+        Command::Lock { account, locked } => c("lock").bytes(account.as_bytes()).u64((*locked).into()).digest(),
+        Command::Pin { account, session, pinned } => {
+            c("pin").bytes(arguments::pin(account, session, *pinned).as_bytes()).digest()
+        }
+        Command::RotateDeviceKey { account, session, device_key } => {
+            c("rotate").bytes(arguments::rotate(account, session, device_key).as_bytes()).digest()
+        }
+        Command::ReplacePrimary { account, device_key, device, keep_companions, .. } => c("replace-primary")
+            .bytes(arguments::replace_primary(account, device_key, device, *keep_companions).as_bytes())
+            .digest(),
+        Command::Delete { account, .. } => c("delete").bytes(account.as_bytes()).digest(),
         // Not kept by request id: idempotent by their own nature.
         Command::Claim { .. }
         | Command::ConfirmClaim { .. }
+        | Command::MarkDeleted { .. }
         | Command::Expire { .. }
         | Command::Settle { .. }
         | Command::Link { .. }

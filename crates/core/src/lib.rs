@@ -13,7 +13,7 @@
 //! async. **Invariant:** no iteration over hash maps, no randomness, no time but the entry's.
 //!
 //! Reading order: [`model`], [`command`], [`state`], [`mod@apply`], [`invariants`], [`mod@admit`], [`query`]. What is signed
-//! is in [`canonical`] and [`arguments`]; every bound is in [`limits`].
+//! is in [`canonical`], [`arguments`] and [`nonce`]; who may do what in [`rules`]; every bound in [`limits`].
 
 pub mod admit;
 pub mod apply;
@@ -28,5 +28,7 @@ pub mod limits;
 pub mod map;
 pub mod memory;
 pub mod model;
+pub mod nonce;
 pub mod query;
+pub mod rules;
 pub mod state;

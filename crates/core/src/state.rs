@@ -1,9 +1,9 @@
 //! The records of a shard and the view through which `apply` reads them.
 
 use crate::command::{KeptReply, OutboxItem};
-use crate::id::{AccountId, RequestId, SessionId, TicketId};
+use crate::id::{AccountId, DeviceKey, RequestId, SessionId, TicketId};
 use crate::limits::TIMERS_PASSED_MAX;
-use crate::model::{Account, DirectoryEntry, SetChange, Ticket, TicketOutcome, Tombstone};
+use crate::model::{Account, Deletion, DirectoryEntry, SetChange, Stub, Ticket, TicketOutcome, Tombstone};
 
 /// Key of a record within a shard. Order of the arms is the order on disk.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -30,6 +30,13 @@ pub enum Key {
     Timer(u64, Timer),
     /// One per unperformed effect, by number.
     Outbox(u64),
+    /// The view's own index from a device key to the session that it had when that ended. Holds no [`Record`]: it follows
+    /// from the tombstones, and core only deletes it.
+    KeyIndex(AccountId, DeviceKey),
+    /// One per ended session whose tombstone is gone.
+    Stub(AccountId, SessionId),
+    /// One per deleted account.
+    Deleted(AccountId),
 }
 
 /// What a deadline is for.
@@ -49,13 +56,17 @@ pub enum Timer {
     TicketReplyRemoval(TicketId, RequestId),
     /// A ticket outcome may go: done by Tick.
     OutcomeRemoval(AccountId, TicketId),
+    /// A tombstone becomes a stub: done by Tick.
+    TombstoneAgeing(AccountId, SessionId),
+    /// A deleted account's tombstones and device keys go: done by Tick, some at a time.
+    Erasure(AccountId),
 }
 
 impl Timer {
-    /// The record that goes when this timer is due: Tick removes it. `None` for what the leader has to act on.
+    /// The record that goes when this timer is due: Tick removes it. `None` for what takes more than that.
     pub fn removes(&self) -> Option<Key> {
         match self {
-            Self::TicketDeadline(_) | Self::Saga(_) => None,
+            Self::TicketDeadline(_) | Self::Saga(_) | Self::TombstoneAgeing(..) | Self::Erasure(_) => None,
             Self::TicketRemoval(ticket) => Some(Key::Ticket(*ticket)),
             Self::AccountReplyRemoval(account, request) => Some(Key::AccountReply(account.clone(), *request)),
             Self::TicketReplyRemoval(ticket, request) => Some(Key::TicketReply(*ticket, *request)),
@@ -97,6 +108,10 @@ pub enum Record {
     Timer,
     /// For [`Key::Outbox`].
     Outbox(OutboxItem),
+    /// For [`Key::Stub`].
+    Stub(Stub),
+    /// For [`Key::Deleted`].
+    Deleted(Deletion),
 }
 
 /// Reading failed; the replica cannot go on.
@@ -120,9 +135,14 @@ pub trait View {
     /// Outbox items in order of number from `from` on, at most `limit`.
     fn outbox(&self, from: u64, limit: usize) -> Result<Vec<OutboxItem>, ReadError>;
 
-    /// Latest tombstone of `account` that carries this device key.
-    fn tombstone_by_key(&self, account: &AccountId, key: &crate::id::DeviceKey)
-    -> Result<Option<Tombstone>, ReadError>;
+    /// The latest ended session of `account` that had this device key; its tombstone or its stub is there.
+    fn ended_by_key(&self, account: &AccountId, key: &DeviceKey) -> Result<Option<SessionId>, ReadError>;
+
+    /// Tombstones of `account` in order of session id, at most `limit`.
+    fn tombstones(&self, account: &AccountId, limit: usize) -> Result<Vec<Tombstone>, ReadError>;
+
+    /// Device keys of `account` that [`Self::ended_by_key`] knows, in order, at most `limit`.
+    fn ended_keys(&self, account: &AccountId, limit: usize) -> Result<Vec<DeviceKey>, ReadError>;
 }
 
 /// The first `limit` due timers that are `wanted`. Others in front do not hide them: the Sagas of a region that is down stay

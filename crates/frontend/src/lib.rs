@@ -10,13 +10,15 @@
 //! how a shard is reached. **Invariant:** nothing here decides about a session; it asks the shards and repeats what they
 //! said. **Invariant:** a shard that gives no answer never becomes a statement about a session.
 //!
-//! Reading order: [`front`], [`approve`], [`watch_ticket`], [`session`], [`details`].
+//! Reading order: [`front`], [`by`], [`approve`], [`watch_ticket`], [`session`], [`details`].
 
 mod account;
 mod approve;
+mod by;
 pub mod details;
 mod front;
 mod homes;
+mod life;
 pub mod metrics;
 mod pairing;
 mod session;

@@ -16,6 +16,7 @@ mod convert;
 mod decision;
 mod entity;
 mod entry;
+mod life;
 mod reply;
 mod shard;
 
@@ -56,6 +57,10 @@ pub enum Kind {
     NodeIdentity = 10,
     /// One chunk of a snapshot on its way between nodes.
     Chunk = 11,
+    /// [`Record::Stub`].
+    Stub = 40,
+    /// [`Record::Deleted`].
+    Deleted = 41,
     /// [`Record::Shard`].
     Shard = 64,
     /// [`Record::Directory`].
@@ -148,6 +153,8 @@ pub fn encode_record(record: &Record) -> Bytes {
         Record::Reply(kept) => sealed(Kind::Reply, &pb::KeptReply::from(kept)),
         Record::Timer => sealed(Kind::Timer, &pb::Unit {}),
         Record::Outbox(item) => sealed(Kind::Outbox, &pb::OutboxItem::from(item)),
+        Record::Stub(stub) => sealed(Kind::Stub, &pb::Stub::from(stub)),
+        Record::Deleted(deletion) => sealed(Kind::Deleted, &pb::Deletion::from(deletion)),
     }
 }
 
@@ -173,6 +180,9 @@ pub fn decode_record(key: &Key, bytes: &Bytes) -> Result<Record, Malformed> {
             Record::Timer
         }
         Key::Outbox(_) => Record::Outbox(unseal::<pb::OutboxItem>(Kind::Outbox, bytes, "outbox item")?.try_into()?),
+        Key::Stub(..) => Record::Stub(unseal::<pb::Stub>(Kind::Stub, bytes, "stub")?.try_into()?),
+        Key::Deleted(_) => Record::Deleted(unseal::<pb::Deletion>(Kind::Deleted, bytes, "deletion")?.into()),
+        Key::KeyIndex(..) => return Err(Malformed("an index entry among records")),
     })
 }
 

@@ -15,16 +15,18 @@
 //! |---|---|---|---|
 //! | 1 Shard | none | one | every entry |
 //! | 2 Directory | account | one per account claimed here | Claim, ConfirmClaim |
-//! | 3 Account | account | one per account | Register, Link, Approve at home, Unlink, UnlinkOthers, SetLimit |
-//! | 4 Tombstone | account, session | one per ended session, for ever | Link, Approve at home, Unlink, UnlinkOthers |
+//! | 3 Account | account | one per account | all commands of the account, Approve at home |
+//! | 4 Tombstone | account, session | one per ended session, for `TOMBSTONE_TTL_MS` | whatever ends sessions, Tick |
 //! | 5 Change | account, set_version (u64) | the latest `CHANGES_KEPT` per account | as Account |
 //! | 6 Outcome | account, ticket | one per ticket decided here, for `OUTCOME_TTL_MS` | Link, Approve at home, DecideTicket, Tick |
 //! | 7 Ticket | ticket | one per ticket, for `TICKET_KEPT_MS` after its end | ticket commands, Settle, Expire, Tick |
 //! | 8 AccountReply | account, request | one per request, for `RESULT_TTL_MS` | account commands, Tick |
 //! | 9 TicketReply | ticket, request | one per request, for `RESULT_TTL_MS` | ticket commands, Tick |
-//! | 10 Timer | due ms (u64), timer tag (u8), its ids | about one per ticket, reply and outcome | all of these |
-//! | 11 Outbox | number (u64) | one per unperformed effect | Link, DecideTicket, Register, AckEffects |
-//! | 32 KeyIndex | account, device key | one per device key that ever ended | with Tombstone; value: session id |
+//! | 10 Timer | due ms (u64), timer tag (u8), its ids | about one per ticket, reply, outcome and tombstone | all of these |
+//! | 11 Outbox | number (u64) | one per unperformed effect | Link, DecideTicket, Register, Delete, AckEffects |
+//! | 32 KeyIndex | account, device key | one per device key that ever ended, while the account lives | with Tombstone, Tick; value: session id |
+//! | 40 Stub | account, session | one per ended session without a tombstone, for ever | Delete, Tick |
+//! | 41 Deleted | account | one per deleted account, for ever | Delete |
 //!
 //! # Column `meta`: shard ‖ tag (u8)
 //!
@@ -53,6 +55,8 @@ const TICKET_REPLY: u8 = 9;
 const TIMER: u8 = 10;
 const OUTBOX: u8 = 11;
 const KEY_INDEX: u8 = 32;
+const STUB: u8 = 40;
+const DELETED: u8 = 41;
 
 const TICKET_DEADLINE: u8 = 1;
 const SAGA: u8 = 2;
@@ -60,6 +64,8 @@ const TICKET_REMOVAL: u8 = 3;
 const ACCOUNT_REPLY_REMOVAL: u8 = 4;
 const TICKET_REPLY_REMOVAL: u8 = 5;
 const OUTCOME_REMOVAL: u8 = 6;
+const TOMBSTONE_AGEING: u8 = 40;
+const ERASURE: u8 = 41;
 
 /// Key in column `state`, without shard and generation.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -166,11 +172,7 @@ pub fn state(shard: ShardId, generation: u32, key: &Key) -> Vec<u8> {
 
 /// Key of the index entry of a device key.
 pub fn key_index(shard: ShardId, generation: u32, account: &AccountId, device_key: &DeviceKey) -> Vec<u8> {
-    let mut out = prefix(shard, generation);
-    out.push(KEY_INDEX);
-    push_account(&mut out, account);
-    out.extend_from_slice(device_key.as_bytes());
-    out
+    state(shard, generation, &Key::KeyIndex(account.clone(), *device_key))
 }
 
 /// Key of either.
@@ -204,6 +206,24 @@ pub(crate) fn outbox_range(shard: ShardId, generation: u32, number: u64) -> (Vec
     (state(shard, generation, &Key::Outbox(number)), successor(&all))
 }
 
+/// The range of an account's tombstones.
+pub(crate) fn tombstones_range(shard: ShardId, generation: u32, account: &AccountId) -> (Vec<u8>, Vec<u8>) {
+    account_range(shard, generation, TOMBSTONE, account)
+}
+
+/// The range of an account's index of device keys.
+pub(crate) fn key_index_range(shard: ShardId, generation: u32, account: &AccountId) -> (Vec<u8>, Vec<u8>) {
+    account_range(shard, generation, KEY_INDEX, account)
+}
+
+fn account_range(shard: ShardId, generation: u32, tag: u8, account: &AccountId) -> (Vec<u8>, Vec<u8>) {
+    let mut from = prefix(shard, generation);
+    from.push(tag);
+    push_account(&mut from, account);
+    let to = successor(&from);
+    (from, to)
+}
+
 /// Reads a key of column `state`. Accepts exactly what [`state_key`] makes.
 pub fn parse_state(key: &[u8]) -> Result<(ShardId, u32, StateKey), Malformed> {
     let mut rest = Rest(key);
@@ -220,6 +240,8 @@ pub fn parse_state(key: &[u8]) -> Result<(ShardId, u32, StateKey), Malformed> {
         TICKET_REPLY => Key::TicketReply(TicketId(rest.array()?), RequestId(rest.array()?)),
         TIMER => Key::Timer(rest.u64()?, rest.timer()?),
         OUTBOX => Key::Outbox(rest.u64()?),
+        STUB => Key::Stub(rest.account()?, SessionId(rest.array()?)),
+        DELETED => Key::Deleted(rest.account()?),
         KEY_INDEX => {
             let parsed = StateKey::KeyIndex(rest.account()?, DeviceKey(rest.array()?));
             return rest.end().map(|()| (shard, generation, parsed));
@@ -286,6 +308,20 @@ fn push_record_key(out: &mut Vec<u8>, key: &Key) {
             out.push(OUTBOX);
             out.extend_from_slice(&number.to_be_bytes());
         }
+        Key::KeyIndex(account, device_key) => {
+            out.push(KEY_INDEX);
+            push_account(out, account);
+            out.extend_from_slice(device_key.as_bytes());
+        }
+        Key::Stub(account, session) => {
+            out.push(STUB);
+            push_account(out, account);
+            out.extend_from_slice(session.as_bytes());
+        }
+        Key::Deleted(account) => {
+            out.push(DELETED);
+            push_account(out, account);
+        }
     }
 }
 
@@ -308,6 +344,10 @@ fn push_timer(out: &mut Vec<u8>, timer: &Timer) {
             tagged(TICKET_REPLY_REMOVAL, None, [ticket.as_bytes(), request.as_bytes()]);
         }
         Timer::OutcomeRemoval(account, ticket) => tagged(OUTCOME_REMOVAL, Some(account), [ticket.as_bytes(), &[]]),
+        Timer::TombstoneAgeing(account, session) => {
+            tagged(TOMBSTONE_AGEING, Some(account), [session.as_bytes(), &[]]);
+        }
+        Timer::Erasure(account) => tagged(ERASURE, Some(account), [&[], &[]]),
     }
 }
 
@@ -379,6 +419,8 @@ impl Rest<'_> {
             ACCOUNT_REPLY_REMOVAL => Timer::AccountReplyRemoval(self.account()?, RequestId(self.array()?)),
             TICKET_REPLY_REMOVAL => Timer::TicketReplyRemoval(TicketId(self.array()?), RequestId(self.array()?)),
             OUTCOME_REMOVAL => Timer::OutcomeRemoval(self.account()?, TicketId(self.array()?)),
+            TOMBSTONE_AGEING => Timer::TombstoneAgeing(self.account()?, SessionId(self.array()?)),
+            ERASURE => Timer::Erasure(self.account()?),
             _ => return Err(Malformed("unknown tag of a timer")),
         })
     }

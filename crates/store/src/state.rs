@@ -75,16 +75,40 @@ impl View for StateView<'_> {
             .collect()
     }
 
-    fn tombstone_by_key(&self, account: &AccountId, key: &DeviceKey) -> Result<Option<Tombstone>, ReadError> {
+    fn ended_by_key(&self, account: &AccountId, key: &DeviceKey) -> Result<Option<SessionId>, ReadError> {
         let Some(entry) = self.value(&keys::key_index(self.shard, self.generation, account, key))? else {
             return Ok(None);
         };
         let session = decode_key_index(&entry).map_err(damaged)?;
-        match self.get(&Key::Tombstone(account.clone(), session))? {
-            Some(Record::Tombstone(tombstone)) => Ok(Some(tombstone)),
-            // Tombstones are kept for ever. One that is gone must not look like a key that never was here.
-            _ => Err(damaged(Malformed("the index names a tombstone that is not there"))),
+        let is_there = |key: &Key| self.get(key).map(|found| found.is_some());
+        if is_there(&Key::Tombstone(account.clone(), session))? || is_there(&Key::Stub(account.clone(), session))? {
+            return Ok(Some(session));
         }
+        // What has ended is told of for ever. One that is gone must not look like a key that never was here.
+        Err(damaged(Malformed("the index names a session of which nothing is left")))
+    }
+
+    fn tombstones(&self, account: &AccountId, limit: usize) -> Result<Vec<Tombstone>, ReadError> {
+        let found = self.range(keys::tombstones_range(self.shard, self.generation, account), limit)?;
+        found
+            .into_iter()
+            .map(|(_, record)| match record {
+                Record::Tombstone(tombstone) => Ok(tombstone),
+                _ => Err(damaged(Malformed("another record among the tombstones"))),
+            })
+            .collect()
+    }
+
+    fn ended_keys(&self, account: &AccountId, limit: usize) -> Result<Vec<DeviceKey>, ReadError> {
+        let (from, to) = keys::key_index_range(self.shard, self.generation, account);
+        let pairs = self.read.scan(Column::State, &from, &to, limit).map_err(unreadable)?;
+        pairs
+            .into_iter()
+            .map(|(key, _)| match keys::parse_state(&key).map_err(damaged)? {
+                (_, _, StateKey::KeyIndex(_, device_key)) => Ok(device_key),
+                _ => Err(damaged(Malformed("another record in the index of device keys"))),
+            })
+            .collect()
     }
 }
 

@@ -278,6 +278,9 @@ impl From<&Rejection> for pb::Rejection {
             Rejection::SessionEnded(tombstone) => Reason::SessionEnded(tombstone.as_ref().into()),
             Rejection::SetVersionConflict { current } => Reason::SetVersionConflict(*current),
             Rejection::InvalidRequest(field) => Reason::InvalidRequest((*field).to_owned()),
+            Rejection::NonceStale { nonce } => Reason::NonceStale(Bytes::copy_from_slice(nonce)),
+            Rejection::AccountLocked => Reason::AccountLocked(UNIT),
+            Rejection::SessionPinned { session } => Reason::SessionPinned(raw(session)),
         };
         Self { reason: Some(reason) }
     }
@@ -310,6 +313,9 @@ impl TryFrom<pb::Rejection> for Rejection {
             Reason::SessionEnded(tombstone) => Self::SessionEnded(Box::new(tombstone.try_into()?)),
             Reason::SetVersionConflict(current) => Self::SetVersionConflict { current },
             Reason::InvalidRequest(field) => Self::InvalidRequest(known_field(&field)),
+            Reason::NonceStale(nonce) => Self::NonceStale { nonce: nonce.into() },
+            Reason::AccountLocked(_) => Self::AccountLocked,
+            Reason::SessionPinned(session) => Self::SessionPinned { session: id(&session)? },
         })
     }
 }
