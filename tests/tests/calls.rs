@@ -258,14 +258,14 @@ impl World {
     fn unlink(&self, member: &Member, target: &SessionId) -> session::UnlinkRequest {
         let hash = arguments::unlink(&member.account, target);
         let proof = Some(member.sign(arguments::METHOD_UNLINK, self.people.request(), &hash));
-        session::UnlinkRequest { proof, session: raw(target.as_bytes()), home_region: String::new() }
+        session::UnlinkRequest { proof, session: raw(target.as_bytes()), ..session::UnlinkRequest::default() }
     }
 
     /// A change of the companion limit.
     fn limit(&self, limit: u32, request: RequestId) -> account::SetLimitRequest {
         let hash = arguments::set_limit(&self.phone.account, limit);
         let proof = Some(self.phone.sign(arguments::METHOD_SET_LIMIT, request, &hash));
-        account::SetLimitRequest { proof, limit, home_region: String::new() }
+        account::SetLimitRequest { proof, limit, ..account::SetLimitRequest::default() }
     }
 
     /// A call by its path with whatever message.
@@ -370,7 +370,7 @@ async fn unknown(world: &World) -> Vec<Row> {
     let unscanned = world.people.open(&world.client).await.unwrap();
     let elsewhere = world.registration(&AccountId::new(b"ben").unwrap(), "atlantis");
     let future =
-        session::WatchAccountRequest { account: world.account(), from_set_version: 99, home_region: String::new() };
+        session::WatchAccountRequest { account: world.account(), from_set_version: 99, ..Default::default() };
     vec![
         row("an account that is not", nobody, Reason::AccountNotFound),
         row("a list of nobody's sessions", list, Reason::AccountNotFound),

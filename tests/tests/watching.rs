@@ -35,7 +35,8 @@ async fn watch_account_is_gapless() {
                         seen.store(change.version, Ordering::Relaxed);
                         changes.push(change);
                     }
-                    Event::Heartbeat(_) => {}
+                    Event::Heartbeat(_) | Event::Records(_) => {}
+                    Event::Deleted(deleted) => panic!("nobody deleted it: {deleted:?}"),
                     Event::Snapshot(snapshot) => panic!("changes are kept, and this is none: {snapshot:?}"),
                 }
             }
@@ -100,6 +101,7 @@ fn session(record: &pb::SessionRecord) -> Session {
         key_generation: 0,
         record_version: 0,
         quarantine_until_ms: 0,
+        pinned: false,
     }
 }
 

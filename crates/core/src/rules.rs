@@ -196,6 +196,7 @@ pub const TABLE: &[(Act, Target, [Rule; 7])] = {
         (A::SetLimit,        T::Whole,     [No,                  No,       No,        May,            May,            Unproved, Unproved]),
         (A::Lock,            T::Whole,     [No,                  No,       No,        No,             May,            Unproved, Unproved]),
         // Pinning is for companions; nobody but an operator ends a primary anyway.
+        (A::Pin,             T::Primary,   [No,                  No,       No,        No,             No,             Unproved, Unproved]),
         (A::Pin,             T::Companion, [No,                  No,       No,        May,            May,            Unproved, Unproved]),
         (A::Pin,             T::Pinned,    [No,                  No,       No,        May,            May,            Unproved, Unproved]),
         (A::RotateDeviceKey, T::Primary,   [May,                 No,       No,        No,             No,             Unproved, Unproved]),

@@ -81,7 +81,7 @@ pub enum Kind {
     Timer = 72,
     /// [`Record::Outbox`].
     Outbox = 73,
-    /// See [`crate::keys::StateKey::KeyIndex`].
+    /// See [`Key::KeyIndex`].
     KeyIndex = 96,
 }
 

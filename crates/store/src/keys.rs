@@ -67,15 +67,6 @@ const OUTCOME_REMOVAL: u8 = 6;
 const TOMBSTONE_AGEING: u8 = 40;
 const ERASURE: u8 = 41;
 
-/// Key in column `state`, without shard and generation.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum StateKey {
-    /// A record of the domain.
-    Record(Key),
-    /// Finds the latest tombstone of a device key without a scan; its value is that session's id.
-    KeyIndex(AccountId, DeviceKey),
-}
-
 /// Key in column `meta`, one each per shard. Values are opaque payloads of the replica, sealed as [`MetaKey::kind`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum MetaKey {
@@ -163,24 +154,11 @@ pub fn node_identity() -> Vec<u8> {
     out
 }
 
-/// Key of a record.
+/// Key of a record, or of an entry in the index of device keys.
 pub fn state(shard: ShardId, generation: u32, key: &Key) -> Vec<u8> {
     let mut out = prefix(shard, generation);
     push_record_key(&mut out, key);
     out
-}
-
-/// Key of the index entry of a device key.
-pub fn key_index(shard: ShardId, generation: u32, account: &AccountId, device_key: &DeviceKey) -> Vec<u8> {
-    state(shard, generation, &Key::KeyIndex(account.clone(), *device_key))
-}
-
-/// Key of either.
-pub fn state_key(shard: ShardId, generation: u32, key: &StateKey) -> Vec<u8> {
-    match key {
-        StateKey::Record(key) => state(shard, generation, key),
-        StateKey::KeyIndex(account, device_key) => key_index(shard, generation, account, device_key),
-    }
 }
 
 /// The range of one generation of a shard's state: `from <= key < to`.
@@ -224,8 +202,8 @@ fn account_range(shard: ShardId, generation: u32, tag: u8, account: &AccountId) 
     (from, to)
 }
 
-/// Reads a key of column `state`. Accepts exactly what [`state_key`] makes.
-pub fn parse_state(key: &[u8]) -> Result<(ShardId, u32, StateKey), Malformed> {
+/// Reads a key of column `state`. Accepts exactly what [`state()`] makes.
+pub fn parse_state(key: &[u8]) -> Result<(ShardId, u32, Key), Malformed> {
     let mut rest = Rest(key);
     let (shard, generation, tag) = (ShardId(rest.u32()?), rest.u32()?, rest.u8()?);
     let key = match tag {
@@ -242,13 +220,10 @@ pub fn parse_state(key: &[u8]) -> Result<(ShardId, u32, StateKey), Malformed> {
         OUTBOX => Key::Outbox(rest.u64()?),
         STUB => Key::Stub(rest.account()?, SessionId(rest.array()?)),
         DELETED => Key::Deleted(rest.account()?),
-        KEY_INDEX => {
-            let parsed = StateKey::KeyIndex(rest.account()?, DeviceKey(rest.array()?));
-            return rest.end().map(|()| (shard, generation, parsed));
-        }
+        KEY_INDEX => Key::KeyIndex(rest.account()?, DeviceKey(rest.array()?)),
         _ => return Err(Malformed("unknown tag in a state key")),
     };
-    rest.end().map(|()| (shard, generation, StateKey::Record(key)))
+    rest.end().map(|()| (shard, generation, key))
 }
 
 fn prefix(shard: ShardId, generation: u32) -> Vec<u8> {

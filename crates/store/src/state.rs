@@ -10,7 +10,7 @@ use kindred_core::state::{Change, Key, ReadError, Record, Timer, View};
 
 use crate::codec::{self, Kind, Malformed};
 use crate::engine::{self, Batch, Column, Read, Write};
-use crate::keys::{self, StateKey};
+use crate::keys;
 
 /// One shard's state, in one generation, at whatever point of the engine's history `read` stands.
 ///
@@ -37,12 +37,10 @@ impl<'a> StateView<'a> {
         let pairs = self.read.scan(Column::State, &from, &to, limit).map_err(unreadable)?;
         pairs
             .into_iter()
-            .map(|(key, value)| match keys::parse_state(&key).map_err(damaged)? {
-                (_, _, StateKey::Record(key)) => {
-                    let record = codec::decode_record(&key, &value).map_err(damaged)?;
-                    Ok((key, record))
-                }
-                (_, _, StateKey::KeyIndex(..)) => Err(damaged(Malformed("an index entry among records"))),
+            .map(|(key, value)| {
+                let (_, _, key) = keys::parse_state(&key).map_err(damaged)?;
+                let record = codec::decode_record(&key, &value).map_err(damaged)?;
+                Ok((key, record))
             })
             .collect()
     }
@@ -76,7 +74,7 @@ impl View for StateView<'_> {
     }
 
     fn ended_by_key(&self, account: &AccountId, key: &DeviceKey) -> Result<Option<SessionId>, ReadError> {
-        let Some(entry) = self.value(&keys::key_index(self.shard, self.generation, account, key))? else {
+        let Some(entry) = self.value(&keys::state(self.shard, self.generation, &Key::KeyIndex(account.clone(), *key)))? else {
             return Ok(None);
         };
         let session = decode_key_index(&entry).map_err(damaged)?;
@@ -105,7 +103,7 @@ impl View for StateView<'_> {
         pairs
             .into_iter()
             .map(|(key, _)| match keys::parse_state(&key).map_err(damaged)? {
-                (_, _, StateKey::KeyIndex(_, device_key)) => Ok(device_key),
+                (_, _, Key::KeyIndex(_, device_key)) => Ok(device_key),
                 _ => Err(damaged(Malformed("another record in the index of device keys"))),
             })
             .collect()
@@ -143,7 +141,7 @@ pub fn writes(shard: ShardId, generation: u32, changes: &[Change]) -> Batch {
         }
     }
     for ((account, key), tombstone) in ended {
-        let at = keys::key_index(shard, generation, account, key);
+        let at = keys::state(shard, generation, &Key::KeyIndex(account.clone(), *key));
         batch.push(Write::Put(Column::State, at, encode_key_index(&tombstone.session.id)));
     }
     batch

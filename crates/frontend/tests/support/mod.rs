@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use kindred_client::{Approve, Client, Device, Member, Qr};
-use kindred_core::admit::admit;
+use kindred_core::admit::{Gate, admit};
 use kindred_core::apply::apply;
 use kindred_core::canonical::TicketKey;
 use kindred_core::command::{
@@ -153,7 +153,12 @@ impl Groups {
         group.time_ms = applied.time_ms;
         let shard_time_ms = applied.time_ms;
         let committed =
-            applied.replies.into_iter().map(|(reply, log_index)| Committed { reply, log_index, shard_time_ms });
+            applied.replies.into_iter().map(|(reply, log_index)| Committed {
+                reply,
+                log_index,
+                shard_time_ms,
+                nonce: Vec::new(),
+            });
         let committed = committed.collect();
         drop(groups);
         self.touched.send_modify(|n| *n += 1);
@@ -174,6 +179,9 @@ impl Groups {
                     }
                     Effect::ConfirmClaim { account, claim, home_epoch } => {
                         (self.map.directory(&account).unwrap(), Command::ConfirmClaim { account, claim, home_epoch })
+                    }
+                    Effect::MarkDeleted { account, claim } => {
+                        (self.map.directory(&account).unwrap(), Command::MarkDeleted { account, claim })
                     }
                 };
                 self.propose(target, 0, vec![by_cluster(command)]);
@@ -217,13 +225,18 @@ impl Shards for MemoryShards {
                 return Err(error);
             }
             let key = self.groups.key_of(shard);
+            let gate = |now_ms| Gate { cluster: &CLUSTER, shard, ticket_key: Some(&key), now_ms };
             let admitted = {
                 let groups = self.groups.groups.lock().unwrap();
                 let group = &groups[&shard];
-                admit(&group.memory, &CLUSTER, Some(&key), group.time_ms, &submission).unwrap()
+                admit(&group.memory, &gate(group.time_ms), &submission).unwrap()
             };
             let committed = match admitted {
-                Ok(envelope) => self.groups.propose(shard, 1, vec![envelope]).remove(0),
+                Ok(envelope) => {
+                    let committed = self.groups.propose(shard, 1, vec![envelope]).remove(0);
+                    let nonce = gate(committed.shard_time_ms).next_nonce(&submission);
+                    Committed { nonce, ..committed }
+                }
                 Err(committed) => committed,
             };
             self.groups.perform();
