@@ -22,12 +22,15 @@ use kindred_core::memory::Memory;
 use kindred_core::model::{Receipt, Requester};
 use kindred_core::query::answer;
 use kindred_core::state::View;
+use kindred_wire::caller::{Caller, Role};
 use kindred_wire::net::{Listener, Net, Stream, incoming};
 use kindred_wire::shards::{BoxFuture, Consistency, Observed, Points, ShardError, Shards};
 use tokio::sync::{mpsc, watch};
 
 pub const CLUSTER: ClusterId = ClusterId([0xC1; 16]);
 pub const REGIONS: [&str; 3] = ["north", "east", "west"];
+/// A node in the east, to which an operator called root is connected.
+pub const OPS: &str = "ops";
 
 /// Time and chance of the test.
 pub struct World {
@@ -331,9 +334,18 @@ impl Cluster {
         let (groups, seen) = (Groups::new(), Arc::new(Seen::default()));
         let net: Arc<dyn Net> = Arc::new(Wires::default());
         let mut servers = BTreeMap::new();
-        for (region, index) in REGIONS.into_iter().zip(0..) {
+        for (region, index, is_ops) in [("north", 0, false), ("east", 1, false), ("west", 2, false), (OPS, 1, true)] {
             let shards = Arc::new(MemoryShards { groups: groups.clone(), region: RegionIndex(index) });
-            let routes = kindred_frontend::services(shards, seen.clone(), env.clone());
+            let mut routes = kindred_frontend::services(shards, seen.clone(), env.clone());
+            if is_ops {
+                // What a certificate would have shown.
+                let caller = Caller { role: Role::Operator, name: "root".into() };
+                let known = tower::util::MapRequestLayer::new(move |mut request: http::Request<_>| {
+                    request.extensions_mut().insert(caller.clone());
+                    request
+                });
+                routes = tonic::service::Routes::from(routes.into_axum_router().layer(known));
+            }
             let listener = net.listen(region.to_owned()).await.unwrap();
             let server = tonic::transport::Server::builder().add_routes(routes);
             servers.insert(
@@ -348,6 +360,11 @@ impl Cluster {
     pub fn client(&self, regions: &[&str]) -> Client {
         let addresses: Vec<_> = regions.iter().map(|r| (*r).to_owned()).collect();
         Client::connect(self.net.clone(), &addresses).unwrap()
+    }
+
+    /// A bare connection, for requests that are made by hand.
+    pub fn channel(&self, region: &str) -> tonic::transport::Channel {
+        kindred_wire::net::channel(self.net.clone(), region).unwrap()
     }
 
     pub fn stop(&self, region: &str) {
