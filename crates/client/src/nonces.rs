@@ -19,9 +19,12 @@ pub(crate) enum Topic {
     Account(AccountId),
 }
 
+/// In order of arrival.
+type Held = VecDeque<(Topic, Vec<u8>)>;
+
 /// Shared by all clones of a device.
 #[derive(Clone, Default)]
-pub(crate) struct Nonces(Arc<Mutex<VecDeque<(Topic, Vec<u8>)>>>);
+pub(crate) struct Nonces(Arc<Mutex<Held>>);
 
 impl Nonces {
     /// The latest one; empty if there is none, which brings one.

@@ -62,8 +62,7 @@ impl Client {
     /// Follows `account` after `from_set_version`.
     pub fn watch_account(&self, account: &AccountId, from_set_version: u64, home_region: &str) -> AccountWatch {
         let (account, home_region) = (raw(account.as_bytes()), home_region.to_owned());
-        let request =
-            session::WatchAccountRequest { account, from_set_version, home_region, from_record_version: 0 };
+        let request = session::WatchAccountRequest { account, from_set_version, home_region, from_record_version: 0 };
         AccountWatch { client: self.clone(), request, stream: None, node: 0, failures: 0 }
     }
 

@@ -168,7 +168,11 @@ fn key_for(
             let shown = gate.ticket_key.is_some_and(|key| key.accepts(id, reference, window(&ticket, gate.now_ms).0));
             if !shown {
                 // A ref that has left the screen, or was never on one.
-                Err(if gate.now_ms >= ticket.deadline_ms { Rejection::TicketExpired } else { Rejection::TicketNotFound })
+                Err(if gate.now_ms >= ticket.deadline_ms {
+                    Rejection::TicketExpired
+                } else {
+                    Rejection::TicketNotFound
+                })
             } else if proof_account != Some(&scan.account) {
                 Err(Rejection::ProofInvalid)
             } else {

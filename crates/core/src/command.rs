@@ -2,8 +2,8 @@
 
 use crate::id::{AccountId, ClaimId, DeviceKey, Digest, RegionIndex, RequestId, SessionId, ShardId, TicketId};
 use crate::model::{
-    Account, Approval, Deletion, Device, DirectoryEntry, Method, Receipt, Rejection, Requester, Scan, Session, SetChange,
-    Stub, Ticket, TicketOutcome, Tombstone,
+    Account, Approval, Deletion, Device, DirectoryEntry, Method, Receipt, Rejection, Requester, Scan, Session,
+    SetChange, Stub, Ticket, TicketOutcome, Tombstone,
 };
 
 /// One log entry: what the proposing leader stamped, and the commands it batched.

@@ -29,7 +29,8 @@ pub fn nonce(key: &TicketKey, shard: ShardId, time_ms: u64) -> [u8; NONCE_LEN] {
 pub fn is_fresh(key: &TicketKey, shard: ShardId, now_ms: u64, nonce: &[u8]) -> bool {
     let Some((time, _)) = nonce.split_first_chunk::<8>() else { return false };
     let time_ms = u64::from_be_bytes(*time);
-    let in_time = time_ms <= now_ms.saturating_add(NONCE_AHEAD_MS_MAX) && now_ms.saturating_sub(time_ms) <= NONCE_TTL_MS;
+    let in_time =
+        time_ms <= now_ms.saturating_add(NONCE_AHEAD_MS_MAX) && now_ms.saturating_sub(time_ms) <= NONCE_TTL_MS;
     in_time && bool::from(self::nonce(key, shard, time_ms).ct_eq(nonce))
 }
 

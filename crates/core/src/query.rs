@@ -3,9 +3,9 @@
 use crate::canonical::TicketKey;
 use crate::command::{Answer, Query, SessionStatus, TicketAnswer};
 use crate::id::{AccountId, Digest, SessionId};
-use crate::nonce::{is_fresh, nonce};
 use crate::limits::{CHANGES_KEPT, REF_WINDOW_FIRST_MS, REF_WINDOW_MS};
 use crate::model::{Account, Deletion, Session, SetChange, Ticket};
+use crate::nonce::{is_fresh, nonce};
 use crate::state::{Key, ReadError, Record, View};
 
 /// Answers `query`. `now_ms` is the replica's estimate of shard time; `ticket_key` that of the shard's region.

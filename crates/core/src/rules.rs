@@ -27,15 +27,8 @@ pub enum Who {
 
 impl Who {
     /// Every column, in order.
-    pub const ALL: [Self; 7] = [
-        Self::Itself,
-        Self::Young,
-        Self::Companion,
-        Self::Primary,
-        Self::Operator,
-        Self::Key,
-        Self::Cluster,
-    ];
+    pub const ALL: [Self; 7] =
+        [Self::Itself, Self::Young, Self::Companion, Self::Primary, Self::Operator, Self::Key, Self::Cluster];
 }
 
 /// What is asked for.

@@ -233,8 +233,7 @@ fn honest_lives() -> Vec<(&'static str, Stage, Submission)> {
     let rotate = Command::RotateDeviceKey { account: id.clone(), session, device_key: public(4) };
     let rotate = possessed(stage.by_phone(35, rotate), 4);
     let (device, ends) = (device(), vec![session]);
-    let replace =
-        Command::ReplacePrimary { account: id, device_key: public(4), device, keep_companions: true, ends };
+    let replace = Command::ReplacePrimary { account: id, device_key: public(4), device, keep_companions: true, ends };
     let replace = possessed(stage.by_phone(36, replace), 4);
     vec![
         ("pin", stage, pin),

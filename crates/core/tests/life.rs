@@ -157,7 +157,8 @@ fn after_a_rotation_the_old_key_proves_nothing_and_nothing_else_has_changed() {
     // What the old key has approved, on its way while the key changes.
     let approved = approval(&before, &session, &ticket, 50);
     let approver_key = Some(session.device_key);
-    let on_its_way = Command::Link { ticket, device_key: key(50), device: Device::default(), approval: approved, approver_key };
+    let on_its_way =
+        Command::Link { ticket, device_key: key(50), device: Device::default(), approval: approved, approver_key };
 
     let taken = family.tablet.device_key;
     let reply = family.rotate(old.clone(), &session, taken);
@@ -216,7 +217,9 @@ fn another_phone_keeps_every_companion_if_the_owner_says_so() {
     let new = &after.sessions[2];
     assert_eq!((new.id, new.role, new.device_key, new.quarantine_until_ms), (session, Role::Primary, key(80), 0));
     // The old phone is told so, by name, and can do nothing more.
-    assert!(matches!(family.replace(by, 81, true), Err(Rejection::SessionEnded(t)) if t.reason == EndReason::PrimaryReplaced));
+    assert!(
+        matches!(family.replace(by, 81, true), Err(Rejection::SessionEnded(t)) if t.reason == EndReason::PrimaryReplaced)
+    );
     let by = family.by(&new.clone());
     assert!(family.shard.ask(by, Command::SetLimit { account: family.id.clone(), limit: 5 }).is_ok());
 }
@@ -287,14 +290,18 @@ fn a_deleted_account_leaves_stubs_and_its_id_and_nothing_of_anybody() {
     for stub in &stubs {
         assert_eq!(family.status(&stub.session), SessionStatus::Stub(*stub));
     }
-    assert!(matches!(family.status(&family.tablet.id), SessionStatus::Ended(t) if t.reason == EndReason::UserUnlinkedFromPrimary));
+    assert!(
+        matches!(family.status(&family.tablet.id), SessionStatus::Ended(t) if t.reason == EndReason::UserUnlinkedFromPrimary)
+    );
     assert_eq!(family.status(&nobody(1)), SessionStatus::Unknown);
     assert!(matches!(family.read(&Query::Account(id.clone())), Answer::Deleted(d) if d.set_version == set_version));
     assert!(matches!(family.read(&Query::Changes(id.clone(), 1)), Answer::Deleted(_)));
 
     // Soon: no key, no name.
     family.tick_until_still();
-    assert!(matches!(family.status(&family.tablet.id), SessionStatus::Stub(s) if s.reason == EndReason::UserUnlinkedFromPrimary));
+    assert!(
+        matches!(family.status(&family.tablet.id), SessionStatus::Stub(s) if s.reason == EndReason::UserUnlinkedFromPrimary)
+    );
     assert!(family.shard.memory.ended_keys(&id, 9).unwrap().is_empty());
     let left = family.shard.count(|key| matches!(key, Key::Account(_) | Key::Tombstone(..) | Key::Change(..)));
     assert_eq!(left, 0);
@@ -320,7 +327,10 @@ fn a_deleted_id_is_never_registered_again() {
     });
     assert_eq!(effect, Some(Effect::MarkDeleted { account: id.clone(), claim: claim_of }));
     let mark = Command::MarkDeleted { account: id.clone(), claim: claim_of };
-    assert_eq!(family.shard.by_cluster(Command::MarkDeleted { account: id.clone(), claim: claim(2) }), Err(Rejection::AccountExists));
+    assert_eq!(
+        family.shard.by_cluster(Command::MarkDeleted { account: id.clone(), claim: claim(2) }),
+        Err(Rejection::AccountExists)
+    );
     for _ in 0..2 {
         assert_eq!(family.shard.by_cluster(mark.clone()), Ok(Outcome::Done));
     }
@@ -353,7 +363,13 @@ fn an_account_with_a_long_past_is_erased_step_by_step() {
     let stubs = |family: &Family| family.shard.count(|key| matches!(key, Key::Stub(..)));
     assert_eq!((tombstones(&family), stubs(&family)), (many, 3));
     // Two in one entry do what one does: both see the same.
-    family.shard.entry(0, vec![envelope(request(1), Proven::Cluster, Command::Tick), envelope(request(2), Proven::Cluster, Command::Tick)]);
+    family.shard.entry(
+        0,
+        vec![
+            envelope(request(1), Proven::Cluster, Command::Tick),
+            envelope(request(2), Proven::Cluster, Command::Tick),
+        ],
+    );
     assert_eq!((tombstones(&family), stubs(&family)), (9, many + 3 - 9));
     family.shard.by_cluster(Command::Tick).unwrap();
     assert_eq!((tombstones(&family), stubs(&family)), (0, many + 3));

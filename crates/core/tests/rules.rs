@@ -80,9 +80,7 @@ impl Family {
             Act::Unlink => Command::Unlink { account: id, session: session? },
             Act::Revoke => Command::Revoke { account: id, session: session? },
             Act::Pin => Command::Pin { account: id, session: session?, pinned: target != Target::Pinned },
-            Act::RotateDeviceKey => {
-                Command::RotateDeviceKey { account: id, session: session?, device_key: key(77) }
-            }
+            Act::RotateDeviceKey => Command::RotateDeviceKey { account: id, session: session?, device_key: key(77) },
             Act::SetLimit => Command::SetLimit { account: id, limit: 8 },
             Act::Lock => Command::Lock { account: id, locked: account.locked_at_ms.is_none() },
             Act::Delete => Command::Delete { account: id, set_version },

@@ -101,9 +101,7 @@ impl Front {
                 since_ms: observed.shard_time_ms.saturating_sub(since_ms),
                 session: Some(convert::session(&session)),
             }),
-            SessionStatus::Stub(stub) => {
-                Verdict::SignedOut(pb::SignedOut { tombstone: Some(convert::stub(&stub)) })
-            }
+            SessionStatus::Stub(stub) => Verdict::SignedOut(pb::SignedOut { tombstone: Some(convert::stub(&stub)) }),
             SessionStatus::Active(_) | SessionStatus::Suspended { .. } => no_verdict(Reason::ShardUnavailable, None),
             SessionStatus::Unknown if set_version.is_none() => no_verdict(Reason::AccountNotFound, None),
             SessionStatus::Unknown => no_verdict(Reason::SessionUnknown, None),
@@ -132,11 +130,7 @@ impl Front {
         })
     }
 
-    async fn unlink_one(
-        &self,
-        extensions: &Extensions,
-        request: pb::UnlinkRequest,
-    ) -> Answered<pb::UnlinkReply> {
+    async fn unlink_one(&self, extensions: &Extensions, request: pb::UnlinkRequest) -> Answered<pb::UnlinkReply> {
         // A device signs only whom it ends; what an operator knows of a key is not its to say.
         if request.proof.is_some() && request.compromised {
             return Err(invalid("compromised"));
@@ -171,8 +165,7 @@ impl Front {
             None => convert::session_id(&request.keep, "keep")?,
         };
         let (home, found, _) = self.account(by.account(), &request.home_region).await?;
-        let command =
-            Command::UnlinkOthers { account: by.account().clone(), keep, set_version: found.set_version };
+        let command = Command::UnlinkOthers { account: by.account().clone(), keep, set_version: found.set_version };
         match self.submit_account(by.account(), &self.region_name(home), by.submission(command)).await? {
             (Outcome::EndedOthers { tombstones, set_version, auth_epoch }, committed) => {
                 let tombstones = tombstones.iter().map(convert::tombstone).collect();
@@ -197,7 +190,8 @@ impl Front {
             }
             Answer::Session { status: SessionStatus::Stub(stub), .. } => Why::Ended(convert::stub(&stub)),
             Answer::Session {
-                status: SessionStatus::Active(session) | SessionStatus::Suspended { session, .. }, ..
+                status: SessionStatus::Active(session) | SessionStatus::Suspended { session, .. },
+                ..
             } => Why::Active(convert::session(&session)),
             Answer::Session { set_version: None, .. } => return Err(Failure::new(Reason::AccountNotFound)),
             Answer::Session { .. } => return Err(Failure::new(Reason::SessionUnknown)),

@@ -88,6 +88,10 @@ impl Companion {
                 self.file.save()?;
                 Ok(false)
             }
+            Some(Verdict::Suspended(_)) => Err(Exit::error(
+                exit::REFUSED,
+                format!("account {account} is locked; session {session} has not ended, its credentials are kept"),
+            )),
             _ => Err(Exit::error(
                 exit::UNAVAILABLE,
                 format!(

@@ -5,6 +5,7 @@ mod cluster;
 mod companion;
 mod config;
 mod connect;
+mod ctl;
 mod demo;
 mod dev;
 mod env;
@@ -49,6 +50,8 @@ enum Command {
     Phone(phone::Args),
     /// Act as a device that wants to be linked.
     Companion(companion::Args),
+    /// Act as an operator.
+    Ctl(ctl::Args),
     /// Measure links and validations through the public rpcs.
     Bench(bench::Args),
     /// Make ticket keys for the regions of a cluster.
@@ -74,6 +77,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Demo(args) => serve::runtime(1)?.block_on(demo::run(args)),
         Command::Phone(args) => serve::runtime(1)?.block_on(phone::run(args)),
         Command::Companion(args) => serve::runtime(1)?.block_on(companion::run(args)),
+        Command::Ctl(args) => serve::runtime(1)?.block_on(ctl::run(args)),
         Command::Bench(args) => serve::runtime(1)?.block_on(bench::run(args)),
         Command::Keygen { regions, out } => {
             cluster::write_secret(&out, &config::fresh_ticket_keys(&regions, &env::real()))?;

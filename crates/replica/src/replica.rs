@@ -208,9 +208,7 @@ impl Replica {
     }
 
     fn admit(&self, submission: &Submission) -> Result<Result<Envelope, Committed>, Refusal> {
-        let admitted = self.state.read(|view, live| {
-            admit(view, &self.gate(self.state.estimate(live)), submission)
-        });
+        let admitted = self.state.read(|view, live| admit(view, &self.gate(self.state.estimate(live)), submission));
         self.readable(admitted)
     }
 

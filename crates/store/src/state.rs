@@ -74,7 +74,9 @@ impl View for StateView<'_> {
     }
 
     fn ended_by_key(&self, account: &AccountId, key: &DeviceKey) -> Result<Option<SessionId>, ReadError> {
-        let Some(entry) = self.value(&keys::state(self.shard, self.generation, &Key::KeyIndex(account.clone(), *key)))? else {
+        let Some(entry) =
+            self.value(&keys::state(self.shard, self.generation, &Key::KeyIndex(account.clone(), *key)))?
+        else {
             return Ok(None);
         };
         let session = decode_key_index(&entry).map_err(damaged)?;

@@ -9,8 +9,8 @@ use crate::model::{
     Account, Actor, Approval, ApprovalKind, EndReason, Receipt, Rejection, Role, Session, SetChange, TicketOutcome,
     Tombstone,
 };
-use crate::state::{Key, ReadError, Record, Timer};
 use crate::rules::{self, Act, Verdict};
+use crate::state::{Key, ReadError, Record, Timer};
 use crate::{digest, invariants};
 
 impl Tx<'_> {

@@ -119,8 +119,7 @@ impl Bridge {
             Op::Replace { a, who, key: k, keep, ends } => {
                 let ends = ends.iter().map(|seq| self.session(*a, *seq).0).collect();
                 let (account, device_key, device) = (account(*a), key(*k), Device::default());
-                let command =
-                    Command::ReplacePrimary { account, device_key, device, keep_companions: *keep, ends };
+                let command = Command::ReplacePrimary { account, device_key, device, keep_companions: *keep, ends };
                 (self.proven(*a, who), command)
             }
             Op::Delete { a, who, version } => {

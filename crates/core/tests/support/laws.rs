@@ -6,9 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use kindred_core::digest;
 use kindred_core::id::{AccountId, Digest, SessionId, TicketId};
 use kindred_core::memory::Memory;
-use kindred_core::model::{
-    Account, Actor, EndReason, Role, Session, SetChange, Stub, TicketOutcome, Tombstone,
-};
+use kindred_core::model::{Account, Actor, EndReason, Role, Session, SetChange, Stub, TicketOutcome, Tombstone};
 use kindred_core::state::{Key, Record};
 
 /// What must be remembered over the whole run.
@@ -166,7 +164,10 @@ fn grown(was: &Session, is: &Session) -> u64 {
     assert_eq!(changed, *is, "I1: more of a session changed than may");
     let rotations = is.key_generation.checked_sub(was.key_generation).expect("I11: a generation ran back");
     let records = is.record_version.checked_sub(was.record_version).expect("a record ran back");
-    assert!(records >= rotations && (rotations > 0 || was.device_key == is.device_key), "I11: a key without a generation");
+    assert!(
+        records >= rotations && (rotations > 0 || was.device_key == is.device_key),
+        "I11: a key without a generation"
+    );
     assert!(records > 0 || was == is, "a record changed under the same version");
     records
 }

@@ -533,9 +533,10 @@ impl Model {
             picture.push(format!("claim {a}: {claim} home {} deleted {marked}", *home && !marked));
         }
         for (a, x) in &self.accounts {
-            let live = x.live.iter().map(|(seq, m)| {
-                (*seq, m.key, m.primary, m.young_until, (m.pinned, m.generation, m.records))
-            });
+            let live = x
+                .live
+                .iter()
+                .map(|(seq, m)| (*seq, m.key, m.primary, m.young_until, (m.pinned, m.generation, m.records)));
             let live: Vec<_> = live.collect();
             let dead: Vec<_> = x.dead.iter().map(|(seq, (reason, key))| (*seq, *key, reason.clone())).collect();
             picture.push(format!(

@@ -155,13 +155,12 @@ impl Groups {
         group.memory.absorb(&applied.changes);
         group.time_ms = applied.time_ms;
         let shard_time_ms = applied.time_ms;
-        let committed =
-            applied.replies.into_iter().map(|(reply, log_index)| Committed {
-                reply,
-                log_index,
-                shard_time_ms,
-                nonce: Vec::new(),
-            });
+        let committed = applied.replies.into_iter().map(|(reply, log_index)| Committed {
+            reply,
+            log_index,
+            shard_time_ms,
+            nonce: Vec::new(),
+        });
         let committed = committed.collect();
         drop(groups);
         self.touched.send_modify(|n| *n += 1);

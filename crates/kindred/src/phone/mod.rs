@@ -1,5 +1,6 @@
 //! `kindred phone`: the device that owns an account.
 
+pub mod life;
 mod show;
 
 use std::io::{BufRead as _, IsTerminal as _, Write as _};
@@ -81,6 +82,41 @@ enum Act {
     },
     /// End all sessions but this phone's.
     UnlinkOthers,
+    /// Change how many companions the account may have.
+    Limit {
+        /// 1 to 64. Ends nobody if there are more.
+        limit: u32,
+    },
+    /// Pin a companion: no sibling can end it, only itself, this phone or an operator.
+    Pin {
+        /// The session, as `list` prints it.
+        session: String,
+    },
+    /// Let a pinned companion go.
+    Unpin {
+        /// The session, as `list` prints it.
+        session: String,
+    },
+    /// Give this phone another key. The old one proves nothing from then on; nothing is unlinked.
+    RotateKey,
+    /// Put another phone in this one's place.
+    Replace {
+        /// Key file of the new phone; made if it is not there.
+        #[arg(value_name = "FILE")]
+        new_keys: PathBuf,
+        /// What becomes of the companions. There is no default.
+        #[arg(long, value_enum)]
+        companions: life::Companions,
+        /// Name of the new phone; its key file's name if not given.
+        #[arg(long)]
+        name: Option<String>,
+    },
+    /// Delete the account, for good: all sessions end, and the id is never free again.
+    Delete {
+        /// Do not ask.
+        #[arg(long)]
+        yes: bool,
+    },
     /// How and why a session ended.
     Why {
         /// The session, as `list` printed it.
@@ -112,6 +148,12 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         Act::List => phone.list().await,
         Act::Unlink { session } => phone.unlink(&usage(session_id(&session))?).await,
         Act::UnlinkOthers => phone.unlink_others().await,
+        Act::Limit { limit } => phone.limit(limit).await,
+        Act::Pin { session } => phone.pin(&usage(session_id(&session))?, true).await,
+        Act::Unpin { session } => phone.pin(&usage(session_id(&session))?, false).await,
+        Act::RotateKey => phone.rotate().await,
+        Act::Replace { new_keys, companions, name } => phone.replace(&new_keys, companions, name.as_deref()).await,
+        Act::Delete { yes } => phone.delete(yes).await,
         Act::Why { session } => phone.why(&usage(session_id(&session))?).await,
     }
 }

@@ -69,9 +69,7 @@ impl TryFrom<pb::Outcome> for Outcome {
                 set_version: replaced.set_version,
                 auth_epoch: replaced.auth_epoch,
             },
-            Arm::Deleted(deleted) => {
-                Self::Deleted { stubs: parts(deleted.stubs)?, set_version: deleted.set_version }
-            }
+            Arm::Deleted(deleted) => Self::Deleted { stubs: parts(deleted.stubs)?, set_version: deleted.set_version },
         })
     }
 }
@@ -137,9 +135,7 @@ impl TryFrom<pb::OutboxItem> for OutboxItem {
                 claim: id(&confirm.claim)?,
                 home_epoch: confirm.home_epoch,
             },
-            Arm::MarkDeleted(mark) => {
-                Effect::MarkDeleted { account: account(&mark.account)?, claim: id(&mark.claim)? }
-            }
+            Arm::MarkDeleted(mark) => Effect::MarkDeleted { account: account(&mark.account)?, claim: id(&mark.claim)? },
         };
         Ok(Self { id: item.id, due_ms: item.due_ms, effect })
     }

@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 use kindred_core::canonical::DeviceProof;
-use kindred_core::id::ShardId;
 use kindred_core::command::{Answer, Committed, Query, SessionStatus, Submission, TicketAnswer};
+use kindred_core::id::ShardId;
 
 use super::convert::{UNIT, account, each, id, maybe_id, need, part, parts, raw, raw_account};
 use super::reply::{reply_from, reply_to};
@@ -198,10 +198,9 @@ impl TryFrom<pb::session_answer::Status> for SessionStatus {
             Status::Active(session) => Self::Active(Box::new(session.try_into()?)),
             Status::Ended(tombstone) => Self::Ended(Box::new(tombstone.try_into()?)),
             Status::Unknown(_) => Self::Unknown,
-            Status::Suspended(s) => Self::Suspended {
-                session: Box::new(part(s.session, "session of a suspension")?),
-                since_ms: s.since_ms,
-            },
+            Status::Suspended(s) => {
+                Self::Suspended { session: Box::new(part(s.session, "session of a suspension")?), since_ms: s.since_ms }
+            }
             Status::Stub(stub) => Self::Stub(stub.try_into()?),
         })
     }
