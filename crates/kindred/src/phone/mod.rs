@@ -11,6 +11,7 @@ use kindred_core::id::{DeviceKey, SessionId, TicketId, unhex};
 use kindred_wire::convert::raw;
 use kindred_wire::pb::pairing::v1::ScanTicketReply;
 use kindred_wire::pb::session::v1::why_signed_out_request::Which;
+use kindred_wire::reason::Reason;
 
 use crate::connect::{self, Nodes, failed, is_final};
 use crate::keys::{KeyFile, account_id, session_id};
@@ -195,9 +196,13 @@ impl Phone {
         let mut file = KeyFile::open(&args.keys).map_err(|error| Exit::error(exit::USAGE, format!("{error:#}")))?;
         let (account, session) = (usage(file.account())?, usage(file.session())?);
         let device = connect::device(&client, &mut file).await?;
-        let found = client.account(&account, "").await.map_err(|error| failed("ask for the account", &error))?;
-        let member =
-            Member { device, account, session, auth_epoch: found.auth_epoch, home_region: found.home_region.clone() };
+        let (auth_epoch, home_region) = match client.account(&account, "").await {
+            Ok(found) => (found.auth_epoch, found.home_region),
+            // Deleted, perhaps: what became of its sessions, and of the deletion itself, is told all the same.
+            Err(error) if error.reason() == Some(Reason::AccountNotFound) => (0, String::new()),
+            Err(error) => return Err(failed("ask for the account", &error)),
+        };
+        let member = Member { device, account, session, auth_epoch, home_region };
         Ok(Self { client, file, member, output: args.output })
     }
 
