@@ -13,6 +13,7 @@ use kindred_node::{Node, Options, Raft};
 use kindred_store::keys::MetaKey;
 use kindred_store::log_writer::LogWriter;
 use kindred_store::simulated::SimEngine;
+use kindred_wire::caller::Role;
 
 use crate::world::{SimNet, env};
 
@@ -117,6 +118,9 @@ impl Cluster {
                 snapshot_every_entries: self.snapshot_every_entries,
             },
             points: false,
+            limits: kindred_node::Limits::default(),
+            plaintext: Some(kindred_node::Plaintext { gateway: Role::Gateway }),
+            operations: None,
         }
     }
 

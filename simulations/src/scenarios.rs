@@ -1,5 +1,6 @@
 //! What happens in a run.
 
+mod code;
 mod recovery;
 
 use std::cell::Cell;
@@ -11,6 +12,7 @@ use kindred_core::canonical::sha256;
 use kindred_core::id::SessionId;
 use kindred_store::engine::{Column, Read as _};
 
+pub use code::code;
 pub use recovery::{lag, rot, two_wiped, wipe};
 
 use crate::cluster::{Cluster, REGIONS, host, sim};

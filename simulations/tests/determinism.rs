@@ -34,6 +34,11 @@ fn crashes_that_lose_unsynced_writes_give_the_same_bytes_in_two_processes_and_lo
 }
 
 #[test]
+fn a_link_by_a_typed_code_gives_the_same_bytes_in_two_processes() {
+    twice("code", 1);
+}
+
+#[test]
 fn another_seed_gives_another_run() {
     assert_ne!(run("link", 1), run("link", 2));
 }

@@ -31,6 +31,11 @@ fn a_replica_with_a_damaged_record_is_rebuilt_from_its_peers() {
 }
 
 #[test]
+fn a_leader_that_dies_between_wrong_codes_gives_no_try_back() {
+    holds("code", 1..=5);
+}
+
+#[test]
 fn with_two_of_three_wiped_the_survivor_refuses_and_invents_nothing() {
     holds("two-wiped", 1..=5);
 }

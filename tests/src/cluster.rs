@@ -10,7 +10,8 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use kindred_client::{Client, Patience};
 use kindred_core::map::ShardMap;
-use kindred_wire::net::{Tcp, channel};
+use kindred_wire::net::{Net, Tcp, channel};
+use kindred_wire::tls::{Files, Tls};
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
@@ -40,11 +41,13 @@ pub struct Options {
     pub snapshot_every: u64,
     /// Runs every node under strace.
     pub is_traced: bool,
+    /// No TLS.
+    pub is_plaintext: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { snapshot_every: 20_000, is_traced: false }
+        Self { snapshot_every: 20_000, is_traced: false, is_plaintext: false }
     }
 }
 
@@ -53,6 +56,8 @@ impl Default for Options {
 pub struct Cluster {
     /// By index of their region.
     pub nodes: Vec<Node>,
+    /// Sockets of a gateway.
+    pub net: Arc<dyn Net>,
     root: tempfile::TempDir,
     _turn: SemaphorePermit<'static>,
 }
@@ -63,6 +68,9 @@ pub struct Node {
     pub name: String,
     /// Its address for gateways.
     pub gateway: String,
+    /// Its operations port, plain HTTP.
+    pub operations: String,
+    net: Arc<dyn Net>,
     dir: PathBuf,
     is_traced: bool,
     child: Option<Child>,
@@ -73,20 +81,22 @@ impl Cluster {
     pub async fn start(options: Options) -> anyhow::Result<Self> {
         let turn = TURNS.acquire().await?;
         let root = tempfile::Builder::new().prefix("kindred-test-").tempdir()?;
-        write_ticket_keys(root.path())?;
-        let ports = free_ports(2 * REGIONS.len())?;
-        let (gateways, peers) = ports.split_at(REGIONS.len());
+        make_secrets(root.path())?;
+        let net = gateway_net(root.path(), options)?;
+        let ports = free_ports(3 * REGIONS.len())?;
+        let (peers, others) = ports.split_at(REGIONS.len());
         let mut nodes = Vec::new();
-        for (region, gateway) in REGIONS.iter().zip(gateways) {
+        for (region, mine) in REGIONS.iter().zip(others.chunks_exact(2)) {
             let name = format!("{region}-0");
             let dir = root.path().join(&name);
             std::fs::create_dir_all(&dir)?;
-            let text = configuration(root.path(), region, *gateway, peers, options);
+            let text = configuration(root.path(), region, mine, peers, options);
             std::fs::write(dir.join("kindred.toml"), text)?;
-            let gateway = format!("127.0.0.1:{gateway}");
-            nodes.push(Node { name, gateway, dir, is_traced: options.is_traced, child: None });
+            let (gateway, operations) = (format!("127.0.0.1:{}", mine[0]), format!("127.0.0.1:{}", mine[1]));
+            let (net, is_traced) = (net.clone(), options.is_traced);
+            nodes.push(Node { name, gateway, operations, net, dir, is_traced, child: None });
         }
-        let mut cluster = Self { nodes, root, _turn: turn };
+        let mut cluster = Self { nodes, net, root, _turn: turn };
         for node in &mut cluster.nodes {
             node.start()?;
         }
@@ -115,7 +125,7 @@ impl Cluster {
 
     fn connect(&self, nodes: &[usize]) -> anyhow::Result<Client> {
         let gateways: Vec<_> = nodes.iter().map(|node| self.nodes[*node].gateway.clone()).collect();
-        Ok(Client::connect(Arc::new(Tcp), &gateways)?)
+        Ok(Client::connect(self.net.clone(), &gateways)?)
     }
 
     /// Which shard owns what.
@@ -138,7 +148,7 @@ impl Cluster {
     pub async fn level(&self, nodes: &[usize]) -> anyhow::Result<Vec<Replicas>> {
         let shards = self.map().shards().len();
         eventually("the replicas to be level", SOON, async || {
-            let asked = nodes.iter().map(|node| points::status(&self.nodes[*node].gateway));
+            let asked = nodes.iter().map(|node| self.nodes[*node].status());
             let seen: Vec<Replicas> = futures::future::try_join_all(asked).await?;
             let is_level = seen.iter().all(|replicas| {
                 replicas.len() == shards
@@ -166,6 +176,19 @@ impl Cluster {
             if *leader == self.nodes[node].name { Ok(()) } else { Err(format!("{leader} leads shard {home}")) }
         })
         .await
+    }
+
+    /// From now on everything here is called with these sockets.
+    pub fn set_net(&mut self, net: &Arc<dyn Net>) {
+        self.net = net.clone();
+        for node in &mut self.nodes {
+            node.net = net.clone();
+        }
+    }
+
+    /// Where the certificates are.
+    pub fn tls(&self) -> PathBuf {
+        self.root.path().join("tls")
     }
 
     /// The system calls of a node so far, if it is traced.
@@ -235,6 +258,11 @@ impl Node {
         self.signal("CONT")
     }
 
+    /// SIGHUP: look at the certificates now.
+    pub fn hang_up(&self) -> anyhow::Result<()> {
+        self.signal("HUP")
+    }
+
     fn signal(&self, name: &str) -> anyhow::Result<()> {
         let pid = self.child.as_ref().context("it does not run")?.id();
         // The shell's own: a slim image has no program of that name.
@@ -267,7 +295,7 @@ impl Node {
 
     /// Who leads, as this node sees it, and how far its replicas are.
     pub async fn status(&self) -> Result<Replicas, String> {
-        points::status(&self.gateway).await
+        points::status(self.net.clone(), &self.gateway).await
     }
 
     /// Ok once it says SERVING.
@@ -275,7 +303,7 @@ impl Node {
         if !self.runs() {
             return Err(format!("the process has ended\n{}", self.log_end(20)));
         }
-        let channel = channel(Arc::new(Tcp), &self.gateway).map_err(|error| error.to_string())?;
+        let channel = channel(self.net.clone(), &self.gateway).map_err(|error| error.to_string())?;
         let check = async { HealthClient::new(channel).check(HealthCheckRequest { service: String::new() }).await };
         match tokio::time::timeout(Duration::from_secs(2), check).await {
             Ok(Ok(reply)) if reply.get_ref().status == ServingStatus::Serving as i32 => Ok(()),
@@ -314,26 +342,63 @@ pub fn free_ports(count: usize) -> anyhow::Result<Vec<u16>> {
     bail!("no {count} ports are free")
 }
 
-/// Ticket keys of all regions; they guard nothing here.
-fn write_ticket_keys(root: &Path) -> anyhow::Result<()> {
-    let keys =
-        REGIONS.iter().zip(1_u8..).map(|(region, byte)| format!("{region} = {}\n", kindred_core::id::hex(&[byte; 32])));
-    Ok(std::fs::write(root.join("ticket-keys"), keys.collect::<String>())?)
+/// An authority of its own in `dir`, with certificates for everybody.
+pub fn make_certificates(dir: &Path) -> anyhow::Result<()> {
+    let nodes = REGIONS.map(|region| format!("{region}-0")).join(",");
+    let ran = crate::kindred()?.args(["certificates", "--nodes", &nodes, "--out"]).arg(dir).output()?;
+    anyhow::ensure!(ran.status.success(), "{ran:?}");
+    Ok(())
 }
 
-/// The configuration of the node in `region`.
-fn configuration(root: &Path, region: &str, gateway: u16, peers: &[u16], options: Options) -> String {
+/// Keys of all regions and certificates for everybody, by the commands that everybody has.
+fn make_secrets(root: &Path) -> anyhow::Result<()> {
+    let mut command = crate::kindred()?;
+    command.args(["keys", "new", "--regions", &REGIONS.join(","), "--out"]).arg(root.join("ticket-keys"));
+    let ran = command.arg("--kek").arg(root.join("kek")).output()?;
+    anyhow::ensure!(ran.status.success(), "{ran:?}");
+    make_certificates(&root.join("tls"))
+}
+
+/// Sockets of a gateway.
+fn gateway_net(root: &Path, options: Options) -> anyhow::Result<Arc<dyn Net>> {
+    if options.is_plaintext {
+        return Ok(Arc::new(Tcp));
+    }
+    Ok(Arc::new(Tls::new(Arc::new(Tcp), files(&root.join("tls"), "gateway"))?))
+}
+
+/// The files of a holder in a directory that `kindred certificates` made.
+pub fn files(dir: &Path, holder: &str) -> Files {
+    let of = |name: String| dir.join(name);
+    Files { certificate: of(format!("{holder}.pem")), key: of(format!("{holder}.key")), trust: of("ca.pem".into()) }
+}
+
+/// The configuration of the node in `region`, which listens on two ports of its own beside that of its peers.
+fn configuration(root: &Path, region: &str, mine: &[u16], peers: &[u16], options: Options) -> String {
     let of = |name: &str| REGIONS.iter().position(|region| *region == name).map(|index| peers[index]);
     let book = REGIONS.iter().zip(peers).map(|(region, port)| format!("{region}-0 = \"127.0.0.1:{port}\"\n"));
+    let Files { certificate, key, trust } = files(&root.join("tls"), &format!("{region}-0"));
+    let tls = match options.is_plaintext {
+        true => "mode = \"plaintext\"\n".to_owned(),
+        false => format!(
+            "mode = \"mutual\"\ncertificate = {certificate:?}\nkey = {key:?}\ntrust = {trust:?}\n\
+             reload_interval_ms = 200\n"
+        ),
+    };
     format!(
         "[node]\nname = \"{region}-0\"\nregion = \"{region}\"\ndata_dir = {data:?}\nworker_threads = 1\n\n\
-         [listen]\ngateway = \"127.0.0.1:{gateway}\"\nnode = \"127.0.0.1:{node}\"\n\n\
-         [cluster]\nregions = {REGIONS:?}\nticket_keys = {keys:?}\n\n[cluster.peers]\n{book}\n\
+         [listen]\ngateway = \"127.0.0.1:{gateway}\"\nnode = \"127.0.0.1:{node}\"\n\
+         operations = \"127.0.0.1:{operations}\"\n\n\
+         [cluster]\nregions = {REGIONS:?}\nticket_keys = {keys:?}\nkey_encryption_key = {kek:?}\n\n\
+         [cluster.peers]\n{book}\n[tls]\n{tls}\n\
          [raft]\nsnapshot_every_entries = {snapshots}\n\n\
          [telemetry]\nlog = \"info,openraft=error\"\n\n[testing]\npoints = true\n",
         data = root.join(format!("{region}-0")).join("data"),
+        gateway = mine[0],
+        operations = mine[1],
         node = of(region).unwrap_or_default(),
         keys = root.join("ticket-keys"),
+        kek = root.join("kek"),
         book = book.collect::<String>(),
         snapshots = options.snapshot_every,
     )

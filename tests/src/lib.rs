@@ -13,6 +13,7 @@
 //! Reading order: [`cluster`], [`people`], [`points`], [`trace`].
 
 pub mod cluster;
+pub mod http;
 pub mod people;
 pub mod points;
 pub mod trace;

@@ -1,8 +1,6 @@
 //! What the public rpcs of a node say: that it serves, what it offers, and why it refuses.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-use std::sync::Arc;
-
 use futures::StreamExt as _;
 use http::uri::PathAndQuery;
 use kindred_client::{Approve, Client, Device, Member};
@@ -13,7 +11,7 @@ use kindred_core::model::Requester;
 use kindred_tests::people::{Shown, about};
 use kindred_tests::{Cluster, Options, People, REGIONS, SOON, eventually, story};
 use kindred_wire::convert::{self, raw};
-use kindred_wire::net::{Tcp, channel};
+use kindred_wire::net::channel;
 use kindred_wire::pb::account::v1::account_client::AccountClient;
 use kindred_wire::pb::pairing::v1::pairing_client::PairingClient;
 use kindred_wire::pb::session::v1::session_client::SessionClient;
@@ -35,7 +33,7 @@ async fn health_and_reflection_are_served() {
     story(async {
         let cluster = Cluster::start(Options::default()).await.unwrap();
         for node in &cluster.nodes {
-            let channel = channel(Arc::new(Tcp), &node.gateway).unwrap();
+            let channel = channel(cluster.net.clone(), &node.gateway).unwrap();
             let request = HealthCheckRequest { service: String::new() };
             let health: HealthCheckResponse =
                 HealthClient::new(channel.clone()).check(request).await.unwrap().into_inner();
@@ -212,7 +210,7 @@ impl World {
         }
         let shown = people.open(&client).await.unwrap();
         client.scan(&mut phone, &shown.qr.reference, people.request()).await.unwrap();
-        let channel = channel(Arc::new(Tcp), &cluster.nodes[0].gateway).unwrap();
+        let channel = channel(cluster.net.clone(), &cluster.nodes[0].gateway).unwrap();
         Self { people, client, channel, phone, companion, sibling, unlinked, shown, done }
     }
 
@@ -240,7 +238,7 @@ impl World {
     /// A scan of this ref.
     fn scan(&self, reference: &[u8]) -> pairing::ScanTicketRequest {
         let proof = Some(self.phone.sign_scan(self.people.request(), reference));
-        pairing::ScanTicketRequest { proof, reference: raw(reference), home_region: String::new() }
+        pairing::ScanTicketRequest { proof, reference: raw(reference), ..pairing::ScanTicketRequest::default() }
     }
 
     /// An Open under a key that is not the signer's.
@@ -250,6 +248,7 @@ impl World {
             proof: Some(signer.sign_open(self.people.request(), &requester)),
             device_key: raw(self.people.device().key().as_bytes()),
             requester: Some(convert::requester(&requester)),
+            ..pairing::OpenTicketRequest::default()
         }
     }
 

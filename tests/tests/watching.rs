@@ -36,6 +36,7 @@ async fn watch_account_is_gapless() {
                         changes.push(change);
                     }
                     Event::Heartbeat(_) | Event::Records(_) => {}
+                    Event::LinkRequested(_) | Event::LinkRequestOver(_) => {}
                     Event::Deleted(deleted) => panic!("nobody deleted it: {deleted:?}"),
                     Event::Snapshot(snapshot) => panic!("changes are kept, and this is none: {snapshot:?}"),
                 }

@@ -2,6 +2,7 @@
 
 use kindred_core::arguments;
 use kindred_core::canonical::sha256;
+use kindred_core::code::MatchNumber;
 use kindred_core::id::{AccountId, ClusterId, DeviceKey, RequestId, SessionId, Signature, TicketId};
 use kindred_core::limits::QR_TICKET_TTL_MS;
 use kindred_core::model::{Approval, ApprovalKind, Device as About, Receipt, Requester};
@@ -84,11 +85,12 @@ impl Client {
             proof: Some(device.sign_open(request, requester)),
             device_key: raw(device.key().as_bytes()),
             requester: Some(convert::requester(requester)),
+            ..pairing::OpenTicketRequest::default()
         };
         let by = [device.signing(Topic::Opening)];
         let reply = self.signed(&by, message, async |c, r| PairingClient::new(c).open_ticket(r).await).await?;
         if let Some(ticket) = TicketId::from_slice(&reply.ticket) {
-            device.about_ticket(&ticket);
+            device.about_ticket(&Topic::Opening, &ticket);
         }
         Ok(reply)
     }
@@ -105,6 +107,7 @@ impl Client {
                 proof: Some(member.sign_scan(request, reference)),
                 reference: raw(reference),
                 home_region: member.home_region.clone(),
+                code: String::new(),
             };
             let by = [member.device.signing(Topic::Ticket(ticket_of(reference)))];
             self.signed(&by, message, async |c, r| PairingClient::new(c).scan_ticket(r).await).await
@@ -122,22 +125,7 @@ impl Client {
 
     /// The signed call that approves a scanned ticket: built once, it may be sent any number of times.
     pub fn approval(&self, member: &Member, what: &Approve, request: RequestId) -> pairing::ApproveTicketRequest {
-        let approval = member.sign_approval(Approval {
-            kind: what.replaces.map_or(ApprovalKind::Link, ApprovalKind::LinkReplacing),
-            account: member.account.clone(),
-            auth_epoch: member.auth_epoch,
-            ticket: what.ticket,
-            device_key_hash: sha256(&[what.device_key.as_bytes()]),
-            approver: member.session,
-            envelope_hash: sha256(&[&what.envelope]),
-            lifetime_ms: QR_TICKET_TTL_MS,
-            signature: Signature([0; 64]),
-        });
-        pairing::ApproveTicketRequest {
-            proof: Some(member.sign_approve(request, &approval)),
-            approval: Some(convert::approval(&approval)),
-            envelope: what.envelope.clone().into(),
-        }
+        approving(member, what, None, request)
     }
 
     /// Sends a signed approval; the receipt is the same however often. It cannot be signed again here: where the nonce has
@@ -241,5 +229,31 @@ impl Client {
         let (account, home_region) = (raw(id.as_bytes()), home_region.to_owned());
         let message = session::WhySignedOutRequest { account, which: Some(which), home_region };
         self.call(message, async |c, r| SessionClient::new(c).why_signed_out(r).await).await
+    }
+}
+
+/// The signed call, with the number that the owner has compared if there is one.
+pub(crate) fn approving(
+    member: &Member,
+    what: &Approve,
+    number: Option<MatchNumber>,
+    request: RequestId,
+) -> pairing::ApproveTicketRequest {
+    let approval = member.sign_approval(Approval {
+        kind: what.replaces.map_or(ApprovalKind::Link, ApprovalKind::LinkReplacing),
+        account: member.account.clone(),
+        auth_epoch: member.auth_epoch,
+        ticket: what.ticket,
+        device_key_hash: sha256(&[what.device_key.as_bytes()]),
+        approver: member.session,
+        envelope_hash: sha256(&[&what.envelope]),
+        lifetime_ms: QR_TICKET_TTL_MS,
+        signature: Signature([0; 64]),
+    });
+    pairing::ApproveTicketRequest {
+        proof: Some(member.sign_approve_with(request, &approval, number)),
+        approval: Some(convert::approval(&approval)),
+        envelope: what.envelope.clone().into(),
+        number: number.map(|number| number.to_string()).unwrap_or_default(),
     }
 }

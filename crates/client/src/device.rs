@@ -5,6 +5,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ed25519_dalek::{Signer as _, SigningKey};
 use kindred_core::arguments;
 use kindred_core::canonical::{DeviceProof, REF_LEN, approval_bytes, proof_bytes};
+use kindred_core::code::{Code, MatchNumber};
 use kindred_core::env::Env;
 use kindred_core::id::{AccountId, ClusterId, DeviceKey, Digest, RequestId, SessionId, Signature, TicketId};
 use kindred_core::model::{Approval, Requester};
@@ -94,13 +95,13 @@ impl Device {
         self.sign(method, unsigned(Some(account.clone()), None, request, 0, self.nonces.get(&topic)), hash)
     }
 
-    fn sign_alone(&self, topic: &Topic, method: &str, request: RequestId, hash: &Digest) -> pb::DeviceProof {
+    pub(crate) fn sign_alone(&self, topic: &Topic, method: &str, request: RequestId, hash: &Digest) -> pb::DeviceProof {
         self.sign(method, unsigned(None, None, request, 0, self.nonces.get(topic)), hash)
     }
 
-    /// The nonce that opened a ticket is good for what comes next about it.
-    pub(crate) fn about_ticket(&self, ticket: &TicketId) {
-        self.nonces.put(&Topic::Ticket(*ticket), &self.nonces.get(&Topic::Opening));
+    /// The nonce for what was asked about `topic`, which led to this ticket, is good for what comes next about it.
+    pub(crate) fn about_ticket(&self, topic: &Topic, ticket: &TicketId) {
+        self.nonces.put(&Topic::Ticket(*ticket), &self.nonces.get(topic));
     }
 
     /// It signs about this.
@@ -154,6 +155,12 @@ impl Member {
         self.sign_about(&Topic::Ticket(*ticket), arguments::METHOD_DENY, request, &arguments::deny(ticket))
     }
 
+    /// Signs a Scan by a code.
+    pub fn sign_scan_code(&self, request: RequestId, code: &Code) -> pb::DeviceProof {
+        let topic = Topic::Typing(self.account.clone());
+        self.sign_about(&topic, arguments::METHOD_SCAN, request, &arguments::scan_code(code))
+    }
+
     fn sign_about(&self, topic: &Topic, method: &str, request: RequestId, arguments: &Digest) -> pb::DeviceProof {
         let (account, nonce) = (self.account.clone(), self.device.nonces.get(topic));
         let proof = unsigned(Some(account), Some(self.session), request, self.auth_epoch, nonce);
@@ -179,8 +186,18 @@ impl Member {
 
     /// Signs the call that carries a signed approval.
     pub fn sign_approve(&self, request: RequestId, approval: &Approval) -> pb::DeviceProof {
+        self.sign_approve_with(request, approval, None)
+    }
+
+    /// Signs the call that carries a signed approval, and the number that the owner has confirmed.
+    pub fn sign_approve_with(
+        &self,
+        request: RequestId,
+        approval: &Approval,
+        number: Option<MatchNumber>,
+    ) -> pb::DeviceProof {
         let topic = Topic::Ticket(approval.ticket);
-        self.sign_about(&topic, arguments::METHOD_APPROVE, request, &arguments::approve(approval))
+        self.sign_about(&topic, arguments::METHOD_APPROVE, request, &arguments::approve_with(approval, number))
     }
 }
 

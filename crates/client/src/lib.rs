@@ -12,6 +12,7 @@
 //! Reading order: [`device`], [`Client`], [`watch`].
 
 mod calls;
+mod codes;
 pub mod device;
 mod life;
 mod nonces;

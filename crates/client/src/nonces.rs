@@ -17,6 +17,8 @@ pub(crate) enum Topic {
     Ticket(TicketId),
     /// An account.
     Account(AccountId),
+    /// A code that is typed for an account: the ticket behind it is known to the cluster only.
+    Typing(AccountId),
 }
 
 /// In order of arrival.

@@ -34,6 +34,7 @@ pub struct AccountWatch {
     stream: Option<Streaming<session::WatchAccountReply>>,
     node: usize,
     failures: u32,
+    requested: Option<bytes::Bytes>,
 }
 
 impl Client {
@@ -63,7 +64,7 @@ impl Client {
     pub fn watch_account(&self, account: &AccountId, from_set_version: u64, home_region: &str) -> AccountWatch {
         let (account, home_region) = (raw(account.as_bytes()), home_region.to_owned());
         let request = session::WatchAccountRequest { account, from_set_version, home_region, from_record_version: 0 };
-        AccountWatch { client: self.clone(), request, stream: None, node: 0, failures: 0 }
+        AccountWatch { client: self.clone(), request, stream: None, node: 0, failures: 0, requested: None }
     }
 
     /// Pauses before a watch resumes elsewhere; gives up where a call would.
@@ -144,7 +145,11 @@ impl TicketWatch {
 
 fn told(last: Option<&TicketEvent>, now: Option<&TicketEvent>) -> bool {
     match (last, now) {
-        (Some(TicketEvent::Offered(a)), Some(TicketEvent::Offered(b))) => a.reference == b.reference,
+        (Some(TicketEvent::Offered(a)), Some(TicketEvent::Offered(b))) => {
+            (&a.reference, &a.code) == (&b.reference, &b.code)
+        }
+        // Contested is told behind the state that it is about.
+        (Some(TicketEvent::Contested(_)), Some(TicketEvent::Scanned(_))) => true,
         (last, now) => last == now,
     }
 }
@@ -175,6 +180,10 @@ impl AccountWatch {
                         AccountEvent::Change(change) => self.request.from_set_version = change.version,
                         AccountEvent::Records(records) => self.request.from_record_version = records.record_version,
                         AccountEvent::Heartbeat(_) | AccountEvent::Deleted(_) => {}
+                        // A resumed watch begins with the present request, which may have been told already.
+                        AccountEvent::LinkRequested(now) if self.requested.as_ref() == Some(&now.ticket) => continue,
+                        AccountEvent::LinkRequested(now) => self.requested = Some(now.ticket.clone()),
+                        AccountEvent::LinkRequestOver(_) => self.requested = None,
                     }
                     return Ok(event);
                 }

@@ -4,12 +4,13 @@
 //! index that this state is current, and ask again, before it passes a rejection on; a kept reply may go out at once, and
 //! so may NonceStale, which decides nothing.
 
-use crate::apply::{fingerprint, repeat, reply_key};
+use crate::apply::{closed, fingerprint, repeat, reply_key};
 use crate::arguments;
 use crate::canonical::{DeviceProof, TicketKey, approval_bytes, proof_bytes, verify};
+use crate::code::Code;
 use crate::command::{Command, Committed, Envelope, Proven, Submission};
-use crate::id::{AccountId, ClusterId, DeviceKey, Digest, ShardId};
-use crate::model::{Rejection, Ticket, TicketState};
+use crate::id::{AccountId, ClusterId, DeviceKey, Digest, ShardId, TicketId};
+use crate::model::{Method, Rejection, Ticket, TicketState};
 use crate::nonce::{is_fresh, nonce};
 use crate::query::window;
 use crate::rules::{self, Act};
@@ -46,13 +47,16 @@ impl Gate<'_> {
 /// `log_index` 0 marks a rejection made here, any other a kept reply.
 ///
 /// The caller's `proven` is a claim: for commands of an account and for Approve and Deny its key is ignored and taken
-/// from the state; for Scan it is the key that the frontend read at the account's home. An operator is believed, for it was
-/// the frontend that saw its certificate.
+/// from the state; for Scan and ScanCode it is the key that the frontend read at the account's home. Whether a ScanCode has
+/// the right code is found out here, and what the caller claims of it is ignored. An operator is believed, for it was the
+/// frontend that saw its certificate.
 pub fn admit(
     view: &dyn View,
     gate: &Gate<'_>,
     submission: &Submission,
 ) -> Result<Result<Envelope, Committed>, ReadError> {
+    let judged = judged(gate.ticket_key, submission);
+    let submission = judged.as_ref().unwrap_or(submission);
     let envelope = &submission.envelope;
     let answer = |reply, log_index| Committed {
         reply,
@@ -70,6 +74,16 @@ pub fn admit(
         Ok(proven) => Ok(Envelope { proven, ..envelope.clone() }),
         Err(rejection) => Err(answer(Err(rejection), 0)),
     })
+}
+
+/// A ScanCode with the leader's verdict on the code that was typed; `None` for any other command, and for a ScanCode that
+/// cannot be judged, which is refused by what follows.
+fn judged(ticket_key: Option<&TicketKey>, submission: &Submission) -> Option<Submission> {
+    let Command::ScanCode { ticket, scan, .. } = &submission.envelope.command else { return None };
+    let (key, typed) = (ticket_key?, Code::from_letters(submission.reference.as_deref()?)?);
+    let right = key.code(ticket).matches(&typed);
+    let command = Command::ScanCode { ticket: *ticket, scan: scan.clone(), tried: key.tried(ticket, &typed), right };
+    Some(Submission { envelope: Envelope { command, ..submission.envelope.clone() }, ..submission.clone() })
 }
 
 type Verified = Result<Result<Proven, Rejection>, ReadError>;
@@ -91,8 +105,11 @@ fn verified(view: &dyn View, gate: &Gate<'_>, submission: &Submission) -> Verifi
         return Ok(possessed.map(|()| Proven::Operator(name.clone())));
     }
     let Some((method, hash)) = signed else {
-        let refless = matches!(command, Command::Scan { .. });
-        return Ok(Err(if refless { Rejection::InvalidRequest("ref") } else { Rejection::CallerNotAllowed }));
+        return Ok(Err(match command {
+            Command::Scan { .. } => Rejection::InvalidRequest("ref"),
+            Command::ScanCode { .. } => Rejection::InvalidRequest("code"),
+            _ => Rejection::CallerNotAllowed,
+        }));
     };
     let Some(proof) = &submission.proof else { return Ok(Err(Rejection::ProofInvalid)) };
     let key = match key_for(view, gate, submission)? {
@@ -162,8 +179,17 @@ fn key_for(
     let proof_account = submission.proof.as_ref().and_then(|p| p.account.as_ref());
     Ok(match &submission.envelope.command {
         Command::Open { device_key, .. } | Command::Register { device_key, .. } => Ok(*device_key),
+        Command::ScanCode { ticket, scan, .. }
+            if gate.ticket_key.is_none() || !is_for(view, ticket, &scan.account)? =>
+        {
+            Err(Rejection::TicketNotFound)
+        }
+        Command::ScanCode { scan, .. } if proof_account != Some(&scan.account) => Err(Rejection::ProofInvalid),
+        Command::ScanCode { scan, .. } => Ok(scan.approver_key),
         Command::Scan { ticket: id, scan } => {
-            let Some(ticket) = ticket(view, id)? else { return Ok(Err(Rejection::TicketNotFound)) };
+            let Some(ticket) = ticket(view, id)?.filter(|ticket| ticket.method == Method::Qr) else {
+                return Ok(Err(Rejection::TicketNotFound));
+            };
             let reference = submission.reference.as_deref().unwrap_or_default();
             let shown = gate.ticket_key.is_some_and(|key| key.accepts(id, reference, window(&ticket, gate.now_ms).0));
             if !shown {
@@ -189,12 +215,7 @@ fn key_for(
                         Err(Rejection::ProofInvalid)
                     }
                 }
-                TicketState::Open => Err(Rejection::TicketNotReady),
-                TicketState::Linked { .. } => Err(Rejection::TicketAlreadyUsed),
-                TicketState::Refused { reason, .. } => Err(reason.clone()),
-                TicketState::Expired => Err(Rejection::TicketExpired),
-                TicketState::Denied => Err(Rejection::TicketDenied),
-                TicketState::Cancelled => Err(Rejection::TicketCancelled),
+                other => Err(closed(other)),
             }
         }
         Command::Cancel { ticket: id } => {
@@ -230,7 +251,13 @@ fn key_for(
     })
 }
 
-fn ticket(view: &dyn View, id: &crate::id::TicketId) -> Result<Option<Ticket>, ReadError> {
+/// True if it is a CODE ticket of this account.
+fn is_for(view: &dyn View, id: &TicketId, scanning: &AccountId) -> Result<bool, ReadError> {
+    let of_account = |t: Ticket| matches!(t.method, Method::Code { account, .. } if account == *scanning);
+    Ok(ticket(view, id)?.is_some_and(of_account))
+}
+
+fn ticket(view: &dyn View, id: &TicketId) -> Result<Option<Ticket>, ReadError> {
     Ok(match view.get(&Key::Ticket(*id))? {
         Some(Record::Ticket(ticket)) => Some(ticket),
         _ => None,

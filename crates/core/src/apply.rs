@@ -1,10 +1,13 @@
 //! `apply`: the one place where a shard's state changes. Pure: equal (state, entry) give equal results (I14).
 
 mod account;
+mod code;
 mod directory;
 mod erase;
 mod life;
 mod ticket;
+
+pub(crate) use ticket::closed;
 
 use std::collections::BTreeMap;
 
@@ -13,7 +16,7 @@ use crate::canonical::{Canonical, sha256};
 use crate::command::{Aggregate, Command, Effect, Entry, Envelope, KeptReply, OutboxItem, Outcome, Proven, Reply};
 use crate::id::{Digest, RegionIndex, RequestId};
 use crate::limits;
-use crate::model::{Rejection, Ticket, TicketState};
+use crate::model::{Method, Rejection, Ticket, TicketState};
 use crate::state::{self, Applied, Key, ReadError, Record, Shard, Timer, View};
 
 /// Result of one command: a reply, unless the state could not be read.
@@ -32,6 +35,7 @@ pub fn apply(view: &dyn View, entry: &Entry, log_index: u64, region: RegionIndex
     let mut tx = Tx {
         view,
         writes: BTreeMap::new(),
+        removals: BTreeMap::new(),
         touched: Vec::new(),
         effects: false,
         shard: Shard {
@@ -48,6 +52,7 @@ pub fn apply(view: &dyn View, entry: &Entry, log_index: u64, region: RegionIndex
         tx.entropy = sha256(&[&entry.entropy, &log_index.to_be_bytes(), &position.to_be_bytes()]);
         replies.push(tx.once(envelope)?);
     }
+    tx.write_removals();
     let shard = Record::Shard(tx.shard.clone());
     tx.put(Key::Shard, shard);
     tx.touched.sort();
@@ -82,6 +87,8 @@ pub fn link_of(ticket: &Ticket) -> Option<Envelope> {
 struct Tx<'a> {
     view: &'a dyn View,
     writes: BTreeMap<Key, Option<Record>>,
+    /// Removals that this entry puts down, by when they are due.
+    removals: BTreeMap<u64, Vec<Timer>>,
     touched: Vec<Aggregate>,
     effects: bool,
     shard: Shard,
@@ -112,7 +119,22 @@ impl Tx<'_> {
     }
 
     fn set_timer(&mut self, due_ms: u64, timer: Timer) {
-        self.put(Key::Timer(due_ms, timer), Record::Timer);
+        if timer.may_share() {
+            self.removals.entry(due_ms).or_default().push(timer);
+        } else {
+            self.put(Key::Timer(due_ms, timer), Record::Timer);
+        }
+    }
+
+    fn write_removals(&mut self) {
+        for (due_ms, timers) in std::mem::take(&mut self.removals) {
+            match <[Timer; 1]>::try_from(timers) {
+                Ok([timer]) => self.put(Key::Timer(due_ms, timer), Record::Timer),
+                Err(timers) => {
+                    self.put(Key::Timer(due_ms, Timer::Removals(self.log_index)), Record::Removals(timers));
+                }
+            }
+        }
     }
 
     fn emit(&mut self, effect: Effect) {
@@ -167,13 +189,17 @@ impl Tx<'_> {
             Command::DecideTicket { account, ticket, decision } => self.decide(account, ticket, *decision),
             Command::Open { .. } => self.open(envelope),
             Command::Scan { ticket, scan } => self.scan(envelope, ticket, scan),
-            Command::Approve { ticket, approval, envelope: bytes } => self.approve(envelope, ticket, approval, bytes),
+            Command::Approve { .. } => self.approve(envelope),
             Command::Deny { ticket } => self.deny(envelope, ticket),
             Command::Cancel { ticket } => self.cancel(envelope, ticket),
             Command::Expire { tickets } => self.expire(tickets),
             Command::Settle { ticket, outcome } => self.settle(ticket, outcome),
             Command::Tick => self.tick(),
             Command::AckEffects { effects } => self.ack_effects(effects),
+            Command::ScanCode { ticket, scan, right, .. } => self.scan_code(envelope, ticket, scan, *right),
+            Command::AttachCode { account, ticket, requester } => self.attach_code(account, ticket, requester),
+            Command::HoldCode { account, ticket } => self.hold_code(account, ticket),
+            Command::DetachCode { account, ticket } => self.detach_code(account, ticket),
         }
     }
 
@@ -182,22 +208,36 @@ impl Tx<'_> {
         // A timer that this entry has deleted is still in the view. Firing it again would remove what was written since
         // under the same key, the fresh reply to a request whose old one has just gone, say.
         let due = state::due(self.view, self.now(), limits::TICK_REMOVALS_MAX, |due_ms, timer| {
-            let is_ours = timer.removes().is_some() || matches!(timer, Timer::TombstoneAgeing(..) | Timer::Erasure(_));
-            is_ours && !self.writes.contains_key(&Key::Timer(due_ms, timer.clone()))
+            timer.is_removal() && !self.writes.contains_key(&Key::Timer(due_ms, timer.clone()))
         })?;
+        let mut removed = 0;
         for (due_ms, timer) in due {
+            if removed >= limits::TICK_REMOVALS_MAX {
+                break;
+            }
+            let at = Key::Timer(due_ms, timer.clone());
             let is_done = match &timer {
-                Timer::TombstoneAgeing(account, session) => self.age(account, session)?,
-                Timer::Erasure(account) => self.erase_some(account)?,
+                Timer::TombstoneAgeing(account, session) => {
+                    removed += 1;
+                    self.age(account, session)?
+                }
+                Timer::Erasure(account) => {
+                    let (erased, is_last) = self.erase_some(account)?;
+                    removed += erased;
+                    is_last
+                }
                 other => {
-                    if let Some(key) = other.removes() {
-                        self.delete(key);
-                    }
+                    let keys: Vec<_> = match self.get(&at)? {
+                        Some(Record::Removals(timers)) => timers.iter().filter_map(Timer::removes).collect(),
+                        _ => other.removes().into_iter().collect(),
+                    };
+                    removed += keys.len();
+                    keys.into_iter().for_each(|key| self.delete(key));
                     true
                 }
             };
             if is_done {
-                self.delete(Key::Timer(due_ms, timer));
+                self.delete(at);
             }
         }
         Ok(Ok(Outcome::Done))
@@ -260,19 +300,30 @@ pub(crate) fn fingerprint(command: &Command) -> Digest {
             .u64(home.0.into())
             .digest(),
         Command::SetLimit { account, limit } => c("set-limit").bytes(account.as_bytes()).u64((*limit).into()).digest(),
-        Command::Open { ticket, device_key, requester, .. } => c("open")
-            .bytes(ticket.as_bytes())
-            .bytes(device_key.as_bytes())
-            .bytes(requester.device.platform.as_bytes())
-            .bytes(requester.device.app_version.as_bytes())
-            .bytes(&requester.device.display_name)
-            .digest(),
+        Command::Open { ticket, device_key, requester, method } => {
+            let bytes = c("open")
+                .bytes(ticket.as_bytes())
+                .bytes(device_key.as_bytes())
+                .bytes(requester.device.platform.as_bytes())
+                .bytes(requester.device.app_version.as_bytes())
+                .bytes(&requester.device.display_name);
+            match method {
+                Method::Qr => bytes.digest(),
+                Method::Code { account, .. } => bytes.bytes(account.as_bytes()).digest(),
+            }
+        }
         Command::Scan { ticket, scan } => {
             c("scan").bytes(ticket.as_bytes()).bytes(scan.account.as_bytes()).bytes(scan.approver.as_bytes()).digest()
         }
+        Command::ScanCode { ticket, scan, tried, .. } => c("scan-code")
+            .bytes(ticket.as_bytes())
+            .bytes(scan.account.as_bytes())
+            .bytes(scan.approver.as_bytes())
+            .bytes(tried.as_bytes())
+            .digest(),
         // The envelope's bytes must match the hash in the approval, else the answer is ApprovalInvalid whatever they are.
-        Command::Approve { ticket, approval, .. } => {
-            c("approve").bytes(ticket.as_bytes()).bytes(arguments::approve(approval).as_bytes()).digest()
+        Command::Approve { ticket, approval, number, .. } => {
+            c("approve").bytes(ticket.as_bytes()).bytes(arguments::approve_with(approval, *number).as_bytes()).digest()
         }
         Command::Deny { ticket } => c("deny").bytes(ticket.as_bytes()).digest(),
         Command::Cancel { ticket } => c("cancel").bytes(ticket.as_bytes()).digest(),
@@ -305,6 +356,9 @@ pub(crate) fn fingerprint(command: &Command) -> Digest {
         | Command::Link { .. }
         | Command::DecideTicket { .. }
         | Command::Tick
-        | Command::AckEffects { .. } => c("none").digest(),
+        | Command::AckEffects { .. }
+        | Command::AttachCode { .. }
+        | Command::HoldCode { .. }
+        | Command::DetachCode { .. } => c("none").digest(),
     }
 }

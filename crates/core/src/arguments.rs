@@ -9,9 +9,10 @@
 //! encodings are written down, with a test vector each, in docs/encoding.md; once shipped they never change.
 
 use crate::canonical::Canonical;
+use crate::code::{Code, MatchNumber};
 use crate::command::Command;
 use crate::id::{AccountId, DeviceKey, Digest, SessionId, TicketId};
-use crate::model::{Approval, ApprovalKind, Device, Requester};
+use crate::model::{Approval, ApprovalKind, Device, Method, Requester};
 
 /// Tag of the bytes that are hashed here.
 pub const TAG_ARGUMENTS: &str = "kindred/arguments/v1";
@@ -46,17 +47,22 @@ pub const METHOD_PIN: &str = "kindred.session.v1.Session/Pin";
 /// Gives the caller's session another device key.
 pub const METHOD_ROTATE: &str = "kindred.session.v1.Session/RotateDeviceKey";
 
-/// Method and argument hash of the proof that must stand behind `command`; `None` for what no device
-/// asks for: the cluster's own commands, and those of operators. `reference` is the ref that came with a Scan; without it a Scan has no arguments to check.
+/// Method and argument hash of the proof that must stand behind `command`; `None` for what no device asks for: the
+/// cluster's own commands, and those of operators. `reference` is the ref that came with a Scan, or the letters that came
+/// with a ScanCode; without them neither has arguments to check.
 pub fn of_command(command: &Command, reference: Option<&[u8]>) -> Option<(&'static str, Digest)> {
     Some(match command {
         Command::Register { account, device_key, device, .. } => {
             (METHOD_REGISTER, register(account, device_key, device))
         }
         Command::SetLimit { account, limit } => (METHOD_SET_LIMIT, set_limit(account, *limit)),
-        Command::Open { device_key, requester, .. } => (METHOD_OPEN, open(device_key, requester)),
+        Command::Open { device_key, requester, method: Method::Qr, .. } => (METHOD_OPEN, open(device_key, requester)),
+        Command::Open { device_key, requester, method: Method::Code { account, .. }, .. } => {
+            (METHOD_OPEN, open_code(device_key, requester, account))
+        }
         Command::Scan { .. } => (METHOD_SCAN, scan(reference?)),
-        Command::Approve { approval, .. } => (METHOD_APPROVE, approve(approval)),
+        Command::ScanCode { .. } => (METHOD_SCAN, scan_code(&Code::from_letters(reference?)?)),
+        Command::Approve { approval, number, .. } => (METHOD_APPROVE, approve_with(approval, *number)),
         Command::Deny { ticket } => (METHOD_DENY, deny(ticket)),
         Command::Cancel { ticket } => (METHOD_CANCEL, cancel(ticket)),
         Command::Unlink { account, session } => (METHOD_UNLINK, unlink(account, session)),
@@ -79,7 +85,10 @@ pub fn of_command(command: &Command, reference: Option<&[u8]>) -> Option<(&'stat
         | Command::Link { .. }
         | Command::DecideTicket { .. }
         | Command::Tick
-        | Command::AckEffects { .. } => return None,
+        | Command::AckEffects { .. }
+        | Command::AttachCode { .. }
+        | Command::HoldCode { .. }
+        | Command::DetachCode { .. } => return None,
     })
 }
 
@@ -96,9 +105,17 @@ pub fn set_limit(account: &AccountId, limit: u32) -> Digest {
 
 /// OpenTicket: device key, platform, app version, display name, location.
 pub fn open(device_key: &DeviceKey, requester: &Requester) -> Digest {
+    opening(device_key, requester).digest()
+}
+
+/// OpenTicket for a code: the same, then `code`, account.
+pub fn open_code(device_key: &DeviceKey, requester: &Requester, account: &AccountId) -> Digest {
+    opening(device_key, requester).bytes(b"code").bytes(account.as_bytes()).digest()
+}
+
+fn opening(device_key: &DeviceKey, requester: &Requester) -> Canonical {
     with_device(Canonical::new(TAG_ARGUMENTS).bytes(device_key.as_bytes()), &requester.device)
         .bytes(requester.location.as_bytes())
-        .digest()
 }
 
 /// ScanTicket: the ref as it was in the QR.
@@ -106,9 +123,27 @@ pub fn scan(reference: &[u8]) -> Digest {
     Canonical::new(TAG_ARGUMENTS).bytes(reference).digest()
 }
 
+/// ScanTicket by a code: no ref, then the eight letters as [`Code::letters`] has them.
+pub fn scan_code(code: &Code) -> Digest {
+    Canonical::new(TAG_ARGUMENTS).option(None).bytes(code.letters()).digest()
+}
+
 /// ApproveTicket: ticket id, operation, account, auth_epoch, hash of the companion's key, victim or absent, approver,
 /// hash of the envelope, lifetime, and the approval's signature. The envelope itself is covered by its hash.
 pub fn approve(approval: &Approval) -> Digest {
+    approve_with(approval, None)
+}
+
+/// ApproveTicket: the same, and behind it the number that the owner has confirmed, if there is one, as four digits.
+pub fn approve_with(approval: &Approval, number: Option<MatchNumber>) -> Digest {
+    let bytes = approving(approval);
+    match number {
+        Some(number) => bytes.bytes(number.to_string().as_bytes()).digest(),
+        None => bytes.digest(),
+    }
+}
+
+fn approving(approval: &Approval) -> Canonical {
     let (operation, victim): (&str, Option<&[u8]>) = match &approval.kind {
         ApprovalKind::Link => ("link", None),
         ApprovalKind::LinkReplacing(victim) => ("link-replacing", Some(victim.as_bytes())),
@@ -124,7 +159,6 @@ pub fn approve(approval: &Approval) -> Digest {
         .bytes(approval.envelope_hash.as_bytes())
         .u64(approval.lifetime_ms)
         .bytes(approval.signature.as_bytes())
-        .digest()
 }
 
 /// DenyTicket: ticket id.

@@ -1,5 +1,6 @@
 //! Commands, entries and what comes of them. `apply` is a pure function of (state, entry).
 
+use crate::code::{MatchNumber, Standing};
 use crate::id::{AccountId, ClaimId, DeviceKey, Digest, RegionIndex, RequestId, SessionId, ShardId, TicketId};
 use crate::model::{
     Account, Approval, Deletion, Device, DirectoryEntry, Method, Receipt, Rejection, Requester, Scan, Session,
@@ -72,8 +73,8 @@ pub enum Command {
     /// Binds a ticket to the scanning account.
     Scan { ticket: TicketId, scan: Scan },
     /// Records the approval and sets [`crate::state::Timer::Saga`], so that the ticket's leader finishes what a dead frontend
-    /// left behind.
-    Approve { ticket: TicketId, approval: Approval, envelope: Vec<u8> },
+    /// left behind. `number` is the one that the owner has confirmed; a CODE ticket asks for it.
+    Approve { ticket: TicketId, approval: Approval, envelope: Vec<u8>, number: Option<MatchNumber> },
     /// The owner says no.
     Deny { ticket: TicketId },
     /// The companion gives up. In APPROVED it changes nothing here: DecideTicket decides.
@@ -123,6 +124,15 @@ pub enum Command {
     Tick,
     /// The effects were performed.
     AckEffects { effects: Vec<u64> },
+    /// Binds a CODE ticket to the account that it names if the `right` code was typed, else counts a wrong try. The leader
+    /// fills in both: it alone can derive the code. `tried` tells tries apart ([`crate::canonical::TicketKey::tried`]).
+    ScanCode { ticket: TicketId, scan: Scan, tried: Digest, right: bool },
+    /// At home: this CODE ticket is open for the account. Replaces an older one that was not scanned yet.
+    AttachCode { account: AccountId, ticket: TicketId, requester: Requester },
+    /// At home: its code was typed; it gives way to none.
+    HoldCode { account: AccountId, ticket: TicketId },
+    /// At home: the ticket is over, or approved and out of reach of codes.
+    DetachCode { account: AccountId, ticket: TicketId },
 }
 
 /// A decision against linking.
@@ -138,7 +148,7 @@ pub enum Decision {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[allow(missing_docs, clippy::large_enum_variant)] // fields are the dictionary's words; values are short-lived
 pub enum Outcome {
-    /// Nothing to report (Tick, AckEffects, Expire, ConfirmClaim, MarkDeleted, SetLimit).
+    /// Nothing to report (Tick, AckEffects, Expire, ConfirmClaim, MarkDeleted, SetLimit, AttachCode, HoldCode, DetachCode).
     Done,
     /// The directory entry that stands.
     Claimed(DirectoryEntry),
@@ -177,6 +187,12 @@ pub enum Effect {
     ConfirmClaim { account: AccountId, claim: ClaimId, home_epoch: u64 },
     /// Account's shard → directory: the account is no more.
     MarkDeleted { account: AccountId, claim: ClaimId },
+    /// Ticket's shard → the account's home, found through the directory; nowhere if there is no such account.
+    AttachCode { account: AccountId, ticket: TicketId, requester: Requester },
+    /// Like [`Self::AttachCode`].
+    HoldCode { account: AccountId, ticket: TicketId },
+    /// Like [`Self::AttachCode`].
+    DetachCode { account: AccountId, ticket: TicketId },
 }
 
 /// An effect in the outbox.
@@ -220,6 +236,8 @@ pub enum Query {
     Outcome(AccountId, TicketId),
     /// [`Answer::Nonce`]: is this nonce good at the shard, which must be the one that is asked?
     Nonce(ShardId, Vec<u8>),
+    /// [`Answer::Code`]: the latest code of this account.
+    Code(AccountId),
 }
 
 /// What a session is, for [`Query::Session`].
@@ -262,6 +280,23 @@ pub enum Answer {
     Deleted(Deletion),
     /// Whether the nonce is good, and the next one; empty if this replica lacks the region's key.
     Nonce { is_fresh: bool, next: Vec<u8> },
+    /// The account's latest code, for as long as it is remembered.
+    Code(Option<Box<CodeAnswer>>),
+}
+
+/// A CODE ticket as the account's home knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CodeAnswer {
+    /// The ticket.
+    pub ticket: TicketId,
+    /// Who asks.
+    pub requester: Requester,
+    /// How long ago home heard of it, in ms.
+    pub age_ms: u64,
+    /// How long it can be typed at most, in ms; 0 once it is over.
+    pub ttl_ms: u64,
+    /// Where it stands.
+    pub standing: Standing,
 }
 
 /// A ticket with what is derived from the region's ticket key.
@@ -269,9 +304,9 @@ pub enum Answer {
 pub struct TicketAnswer {
     /// The ticket.
     pub ticket: Ticket,
-    /// Current ref: ticket id ‖ window ‖ MAC (34 bytes).
+    /// What is on screen. QR: the current ref, ticket id ‖ window ‖ MAC (34 bytes). CODE: the letters of the code (8 bytes).
     pub reference: Vec<u8>,
-    /// How long this ref stays the current one, in ms.
+    /// How long it stays the current one, in ms.
     pub reference_ttl_ms: u64,
     /// How long the ticket has left, in ms.
     pub ticket_ttl_ms: u64,
@@ -288,7 +323,7 @@ pub struct Submission {
     pub proof: Option<crate::canonical::DeviceProof>,
     /// For ReplacePrimary and RotateDeviceKey: proof by the new key, with the account and no session in it.
     pub possession: Option<crate::canonical::DeviceProof>,
-    /// For Scan: the ref from the QR.
+    /// For Scan: the ref from the QR. For ScanCode: the letters that were typed.
     pub reference: Option<Vec<u8>>,
     /// Dropped unproposed after this long at the shard, ms.
     pub propose_within_ms: u64,
@@ -319,6 +354,7 @@ impl Command {
             | Self::Expire { .. } => None,
             // Idempotent by the ticket itself: its outcome is kept far longer than any request result.
             Self::Link { .. } | Self::DecideTicket { .. } | Self::Settle { .. } => None,
+            Self::AttachCode { .. } | Self::HoldCode { .. } | Self::DetachCode { .. } => None,
             Self::Register { account, .. }
             | Self::SetLimit { account, .. }
             | Self::Unlink { account, .. }
@@ -331,6 +367,7 @@ impl Command {
             | Self::Delete { account, .. } => Some(Aggregate::Account(account.clone())),
             Self::Open { ticket, .. }
             | Self::Scan { ticket, .. }
+            | Self::ScanCode { ticket, .. }
             | Self::Approve { ticket, .. }
             | Self::Deny { ticket }
             | Self::Cancel { ticket } => Some(Aggregate::Ticket(*ticket)),

@@ -4,7 +4,8 @@
 use std::collections::BTreeMap;
 
 use crate::id::SessionId;
-use crate::model::{Account, Role, Session, SetChange};
+use crate::limits::CODE_TRIES_MAX;
+use crate::model::{Account, Method, Role, Session, SetChange, Ticket, TicketState};
 
 /// I1–I5 and I8: consecutive sets differ by exactly what the change names; siblings are unchanged byte for byte; numbers
 /// and ids are new; version and digest follow the chain; nothing is linked over the limit.
@@ -138,4 +139,20 @@ pub fn check_account(account: &Account) -> Result<(), String> {
         return Err("two sessions share a device key (I6)".into());
     }
     Ok(())
+}
+
+/// A ticket is LOCKED exactly when its guesses are used up, and there are never more of them.
+pub fn check_ticket(ticket: &Ticket) -> Result<(), String> {
+    let used_up = match ticket.method {
+        Method::Qr => false,
+        Method::Code { wrong_tries, .. } if wrong_tries > CODE_TRIES_MAX => {
+            return Err(format!("ticket {} had {wrong_tries} wrong tries", ticket.id));
+        }
+        Method::Code { wrong_tries, .. } => wrong_tries == CODE_TRIES_MAX,
+    };
+    if used_up == (ticket.state == TicketState::Locked) {
+        Ok(())
+    } else {
+        Err(format!("ticket {} is locked without its guesses used up, or the other way round", ticket.id))
+    }
 }

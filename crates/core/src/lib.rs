@@ -13,12 +13,14 @@
 //! async. **Invariant:** no iteration over hash maps, no randomness, no time but the entry's.
 //!
 //! Reading order: [`model`], [`command`], [`state`], [`mod@apply`], [`invariants`], [`mod@admit`], [`query`]. What is signed
-//! is in [`canonical`], [`arguments`] and [`nonce`]; who may do what in [`rules`]; every bound in [`limits`].
+//! is in [`canonical`], [`arguments`] and [`nonce`], what people type and compare in [`code`]; who may do what in [`rules`];
+//! every bound in [`limits`].
 
 pub mod admit;
 pub mod apply;
 pub mod arguments;
 pub mod canonical;
+pub mod code;
 pub mod command;
 pub mod digest;
 pub mod env;

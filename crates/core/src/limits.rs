@@ -26,10 +26,21 @@ pub const REF_WINDOW_FIRST_MS: u64 = 60_000;
 pub const REF_WINDOW_MS: u64 = 20_000;
 /// Scanned QR tickets that an account may have open at once.
 ///
-/// Not enforced yet: a scan is written at the ticket's shard, which does not know the account's other tickets. It takes a
-/// record at the account's home, as codes will have (AttachCode). Until then each of them still needs its own signed
-/// approval, and the companion limit holds whatever was scanned.
+/// Not enforced: a scan is written at the ticket's shard, which does not know the account's other tickets, and a record at
+/// the account's home would cost every pairing more than it protects (docs/decisions/0017). Each of them still needs its
+/// own signed approval, and the companion limit holds whatever was scanned.
 pub const SCANNED_TICKETS_MAX: usize = 4;
+/// Life of a CODE ticket.
+pub const CODE_TICKET_TTL_MS: u64 = 180_000;
+/// So many wrong tries lock a CODE ticket.
+pub const CODE_TRIES_MAX: u8 = 5;
+/// An account's codes are kept this long after their last change, so that whoever types one late is told why it is refused.
+pub const CODES_KEPT_MS: u64 = 2 * CODE_TICKET_TTL_MS;
+/// What an account's home could not be told of a code for so long is dropped: codes must not pile up before a home that is
+/// down, in front of what has to be told. Home forgets a code by itself, and a companion can open a new one.
+pub const CODE_NOTICE_TTL_MS: u64 = 15_000;
+/// Tickets whose code is over that an account remembers, so that no late or repeated AttachCode brings one back.
+pub const CODES_OVER_MAX: usize = 16;
 
 /// Young sessions may end only themselves for this long (I20).
 pub const QUARANTINE_MS: u64 = 24 * HOUR_MS;
@@ -66,7 +77,8 @@ pub const ENTRY_BYTES_MAX: usize = 4 * 1024 * 1024;
 pub const PROPOSALS_QUEUED_MAX: usize = 1_024;
 /// Tickets that one Expire names.
 pub const EXPIRE_TICKETS_MAX: usize = 128;
-/// Expired records that one Tick removes.
+/// Expired records that one Tick removes; those that one entry put down together go together, so that it may be more by
+/// what one entry puts down.
 pub const TICK_REMOVALS_MAX: usize = 128;
 /// Tombstones and device keys that one Tick erases of one deleted account.
 pub const TICK_ERASES_MAX: usize = 128;
@@ -92,6 +104,11 @@ const _: () = assert!(RESULT_TTL_MS >= 2 * PROPOSE_WITHIN_MS_MAX);
 const _: () = assert!(RESULT_TTL_MS > NONCE_TTL_MS + PROPOSE_WITHIN_MS_MAX + 2 * NONCE_AHEAD_MS_MAX);
 // A ticket's outcome at the account must outlive the ticket, else a repeated Link could link twice (I6).
 const _: () = assert!(OUTCOME_TTL_MS > QR_TICKET_TTL_MS + TICKET_KEPT_MS);
+const _: () = assert!(OUTCOME_TTL_MS > CODE_TICKET_TTL_MS + TICKET_KEPT_MS);
+// A notice must survive an election, and is of no use once the ticket is over.
+const _: () = assert!(CODE_NOTICE_TTL_MS >= 10_000 && CODE_NOTICE_TTL_MS < CODE_TICKET_TTL_MS);
+// Guessing must stay hopeless: five tries at 20^8 codes.
+const _: () = assert!(CODE_TRIES_MAX >= 1 && CODE_TRIES_MAX <= 10);
 // An entry must be able to hold at least a few approvals with full envelopes.
 const _: () = assert!(ENTRY_BYTES_MAX >= 8 * (ENVELOPE_BYTES_MAX + 4096));
 // Passing over what is not wanted must reach further than one look.

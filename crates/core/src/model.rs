@@ -191,10 +191,17 @@ pub struct Deletion {
 }
 
 /// How a ticket is shown to the phone.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Method {
     /// As a QR code with rotating refs.
     Qr,
+    /// As a code that is typed on a phone of the account named here. Found through that account, never by its id.
+    Code {
+        /// The account that the companion's user gave.
+        account: AccountId,
+        /// Wrong codes that were typed; at [`crate::limits::CODE_TRIES_MAX`] the ticket is LOCKED. 0 when it is opened.
+        wrong_tries: u8,
+    },
 }
 
 /// Who asks to be linked, shown to the owner before approval.
@@ -213,8 +220,10 @@ pub struct Ticket {
     pub id: TicketId,
     /// The companion's key; everything in the ticket is bound to it.
     pub device_key: DeviceKey,
-    /// QR.
+    /// QR or CODE.
     pub method: Method,
+    /// Another account tried to scan it after it was bound: whoever sits before the companion should open a new one.
+    pub contested: bool,
     /// The request that opened it.
     pub opened_by: RequestId,
     /// Shown before approval.
@@ -271,6 +280,8 @@ pub enum TicketState {
     Denied,
     /// The companion gave up.
     Cancelled,
+    /// Too many wrong codes were typed.
+    Locked,
 }
 
 /// A scan: the approver as read, linearizably, at the account's home.
@@ -474,4 +485,13 @@ pub enum Rejection {
         /// That session.
         session: SessionId,
     },
+    /// Too many wrong codes were typed.
+    TicketLocked,
+    /// The code that was typed is not the ticket's.
+    CodeMismatch {
+        /// Tries left.
+        left: u8,
+    },
+    /// The approval lacks the number that both screens show, or has another one.
+    StepUpRequired,
 }

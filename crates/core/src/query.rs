@@ -1,10 +1,11 @@
 //! Reads: pure functions of a view.
 
 use crate::canonical::TicketKey;
-use crate::command::{Answer, Query, SessionStatus, TicketAnswer};
+use crate::code::{AttachedCode, Codes, Standing};
+use crate::command::{Answer, CodeAnswer, Query, SessionStatus, TicketAnswer};
 use crate::id::{AccountId, Digest, SessionId};
-use crate::limits::{CHANGES_KEPT, REF_WINDOW_FIRST_MS, REF_WINDOW_MS};
-use crate::model::{Account, Deletion, Session, SetChange, Ticket};
+use crate::limits::{CHANGES_KEPT, CODE_TICKET_TTL_MS, REF_WINDOW_FIRST_MS, REF_WINDOW_MS};
+use crate::model::{Account, Deletion, Method, Session, SetChange, Ticket};
 use crate::nonce::{is_fresh, nonce};
 use crate::state::{Key, ReadError, Record, View};
 
@@ -53,7 +54,21 @@ pub fn answer(
             is_fresh: ticket_key.is_some_and(|key| is_fresh(key, *shard, now_ms, asked)),
             next: ticket_key.map(|key| nonce(key, *shard, now_ms).to_vec()).unwrap_or_default(),
         },
+        Query::Code(id) => Answer::Code(match view.get(&Key::Codes(id.clone()))? {
+            Some(Record::Codes(Codes { attached: Some(code), .. })) => Some(Box::new(code_answer(code, now_ms))),
+            _ => None,
+        }),
     })
+}
+
+/// The latest code. That its time is over home need not be told.
+fn code_answer(code: AttachedCode, now_ms: u64) -> CodeAnswer {
+    let age_ms = now_ms.saturating_sub(code.attached_at_ms);
+    let (ttl_ms, standing) = match CODE_TICKET_TTL_MS.checked_sub(age_ms) {
+        Some(left_ms) if left_ms > 0 && code.standing != Standing::Over => (left_ms, code.standing),
+        _ => (0, Standing::Over),
+    };
+    CodeAnswer { ticket: code.ticket, requester: code.requester, age_ms, ttl_ms, standing }
 }
 
 /// The window whose ref is on screen at `now_ms`, and how long it stays.
@@ -69,10 +84,17 @@ pub fn window(ticket: &Ticket, now_ms: u64) -> (u16, u64) {
 }
 
 fn ticket_answer(ticket: Ticket, ticket_key: Option<&TicketKey>, now_ms: u64) -> TicketAnswer {
-    let (window, left_ms) = window(&ticket, now_ms);
     let ticket_ttl_ms = ticket.deadline_ms.saturating_sub(now_ms);
+    let (window, left_ms) = match ticket.method {
+        Method::Qr => window(&ticket, now_ms),
+        Method::Code { .. } => (0, ticket_ttl_ms),
+    };
+    let on_screen = |key: &TicketKey| match ticket.method {
+        Method::Qr => key.reference(&ticket.id, window),
+        Method::Code { .. } => key.code(&ticket.id).letters().to_vec(),
+    };
     TicketAnswer {
-        reference: ticket_key.map(|key| key.reference(&ticket.id, window)).unwrap_or_default(),
+        reference: ticket_key.map(on_screen).unwrap_or_default(),
         reference_ttl_ms: left_ms.min(ticket_ttl_ms),
         ticket_ttl_ms,
         watch_secret: ticket_key.map_or(Digest([0; 32]), |key| key.watch_secret(&ticket.id)),

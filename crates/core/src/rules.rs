@@ -85,7 +85,9 @@ impl Act {
             Command::Lock { .. } => Self::Lock,
             Command::Pin { .. } => Self::Pin,
             Command::RotateDeviceKey { .. } => Self::RotateDeviceKey,
-            Command::Scan { .. } | Command::Approve { .. } | Command::Deny { .. } => Self::Decide,
+            Command::Scan { .. } | Command::ScanCode { .. } | Command::Approve { .. } | Command::Deny { .. } => {
+                Self::Decide
+            }
             Command::Register { .. } | Command::Open { .. } | Command::Cancel { .. } => Self::Begin,
             Command::Claim { .. }
             | Command::ConfirmClaim { .. }
@@ -95,7 +97,10 @@ impl Act {
             | Command::Link { .. }
             | Command::DecideTicket { .. }
             | Command::Tick
-            | Command::AckEffects { .. } => Self::Bookkeeping,
+            | Command::AckEffects { .. }
+            | Command::AttachCode { .. }
+            | Command::HoldCode { .. }
+            | Command::DetachCode { .. } => Self::Bookkeeping,
         }
     }
 }

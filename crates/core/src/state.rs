@@ -1,12 +1,13 @@
 //! The records of a shard and the view through which `apply` reads them.
 
+use crate::code::Codes;
 use crate::command::{KeptReply, OutboxItem};
 use crate::id::{AccountId, DeviceKey, RequestId, SessionId, TicketId};
 use crate::limits::TIMERS_PASSED_MAX;
 use crate::model::{Account, Deletion, DirectoryEntry, SetChange, Stub, Ticket, TicketOutcome, Tombstone};
 
 /// Key of a record within a shard. Order of the arms is the order on disk.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Key {
     /// The shard's clock and counters; one per shard.
     Shard,
@@ -37,10 +38,12 @@ pub enum Key {
     Stub(AccountId, SessionId),
     /// One per deleted account.
     Deleted(AccountId),
+    /// At most one per account, for as long as a code of it matters.
+    Codes(AccountId),
 }
 
 /// What a deadline is for.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Timer {
     /// OPEN or SCANNED ends: proposed as Expire.
     TicketDeadline(TicketId),
@@ -56,21 +59,43 @@ pub enum Timer {
     TicketReplyRemoval(TicketId, RequestId),
     /// A ticket outcome may go: done by Tick.
     OutcomeRemoval(AccountId, TicketId),
+    /// Several removals that one entry, this one by log index, has put down for the same moment: done by Tick. One record
+    /// for all of them, because a busy shard would write as many timers as everything else together.
+    Removals(u64),
     /// A tombstone becomes a stub: done by Tick.
     TombstoneAgeing(AccountId, SessionId),
     /// A deleted account's tombstones and device keys go: done by Tick, some at a time.
     Erasure(AccountId),
+    /// An account's codes may go: done by Tick.
+    CodesRemoval(AccountId),
 }
 
 impl Timer {
-    /// The record that goes when this timer is due: Tick removes it. `None` for what takes more than that.
+    /// True for what Tick does; the leader has to act on all others.
+    pub fn is_removal(&self) -> bool {
+        matches!(self, Self::Removals(_) | Self::TombstoneAgeing(..) | Self::Erasure(_)) || self.removes().is_some()
+    }
+
+    /// True if it may be put down in a [`Self::Removals`] with others. That of an account's codes is moved when they change,
+    /// so it has to be found by itself.
+    pub fn may_share(&self) -> bool {
+        self.removes().is_some() && !matches!(self, Self::CodesRemoval(_))
+    }
+
+    /// The one record that goes when this timer is due. `None` for what the leader has to act on, for what takes more than
+    /// that, and for [`Self::Removals`], whose record lists what goes.
     pub fn removes(&self) -> Option<Key> {
         match self {
-            Self::TicketDeadline(_) | Self::Saga(_) | Self::TombstoneAgeing(..) | Self::Erasure(_) => None,
+            Self::TicketDeadline(_)
+            | Self::Saga(_)
+            | Self::Removals(_)
+            | Self::TombstoneAgeing(..)
+            | Self::Erasure(_) => None,
             Self::TicketRemoval(ticket) => Some(Key::Ticket(*ticket)),
             Self::AccountReplyRemoval(account, request) => Some(Key::AccountReply(account.clone(), *request)),
             Self::TicketReplyRemoval(ticket, request) => Some(Key::TicketReply(*ticket, *request)),
             Self::OutcomeRemoval(account, ticket) => Some(Key::Outcome(account.clone(), *ticket)),
+            Self::CodesRemoval(account) => Some(Key::Codes(account.clone())),
         }
     }
 }
@@ -106,12 +131,16 @@ pub enum Record {
     Reply(KeptReply),
     /// For [`Key::Timer`]; the key says it all.
     Timer,
+    /// For [`Timer::Removals`]: each of them removes one record.
+    Removals(Vec<Timer>),
     /// For [`Key::Outbox`].
     Outbox(OutboxItem),
     /// For [`Key::Stub`].
     Stub(Stub),
     /// For [`Key::Deleted`].
     Deleted(Deletion),
+    /// For [`Key::Codes`].
+    Codes(Codes),
 }
 
 /// Reading failed; the replica cannot go on.

@@ -333,7 +333,7 @@ fn changed(command: &Command) -> Vec<Command> {
         Command::Open { ticket, device_key, method, requester } => {
             let devices = other_device(&requester.device).map(|device| Requester { device, ..requester.clone() });
             let moved = Requester { location: "Nice".into(), ..requester };
-            let open = |requester| Command::Open { ticket, device_key, method, requester };
+            let open = |requester| Command::Open { ticket, device_key, method: method.clone(), requester };
             devices.into_iter().chain([moved]).map(open).collect()
         }
         Command::Unlink { account, .. } => vec![Command::Unlink { account, session: nobody(6) }],
@@ -358,9 +358,9 @@ fn changed(command: &Command) -> Vec<Command> {
             let rest = [replace(device_key, device.clone(), false), replace(public(5), device, keep_companions)];
             named.into_iter().chain(rest).collect()
         }
-        Command::Approve { ticket, approval, envelope } => spoilt(&approval)
+        Command::Approve { ticket, approval, envelope, number } => spoilt(&approval)
             .into_iter()
-            .map(|(_, approval)| Command::Approve { ticket, approval, envelope: envelope.clone() })
+            .map(|(_, approval)| Command::Approve { ticket, approval, envelope: envelope.clone(), number })
             .collect(),
         _ => Vec::new(),
     }

@@ -22,6 +22,16 @@ struct Pairing {
 }
 
 impl Pairing {
+    /// Every timer, those among them that are put down together one by one.
+    fn timers(&self) -> Vec<(u64, Timer)> {
+        let one_by_one = |(key, record): (&Key, &Record)| match (key, record) {
+            (Key::Timer(due_ms, _), Record::Removals(timers)) => timers.iter().map(|t| (*due_ms, t.clone())).collect(),
+            (Key::Timer(due_ms, timer), _) => vec![(*due_ms, timer.clone())],
+            _ => Vec::new(),
+        };
+        self.shard.memory.records.iter().flat_map(one_by_one).collect()
+    }
+
     fn at(state: &str) -> Self {
         let mut shard = Shard::default();
         let (ann, bob) = (shard.registered(1), shard.registered(2));
@@ -133,7 +143,8 @@ const TABLE: &[(&str, [&str; 9])] = &[
         [
             "TicketNotFound",
             "scanned → scanned",
-            "TicketAlreadyUsed",
+            // It stays bound, and its companion hears that there was another.
+            "TicketAlreadyUsed → scanned",
             "TicketAlreadyUsed",
             "TicketAlreadyUsed",
             "ApprovalInvalid",
@@ -326,11 +337,10 @@ fn every_state_has_exactly_the_timer_that_belongs_to_it() {
         for (state, _) in STATES.iter().zip(row) {
             let mut pairing = Pairing::at(state);
             let _ = pairing.step(step);
-            let timers = pairing.shard.memory.timers(u64::MAX, usize::MAX).unwrap();
-            let of_ticket = timers.iter().filter_map(|(_, timer)| match timer {
-                Timer::TicketDeadline(t) if *t == pairing.ticket => Some("deadline"),
-                Timer::Saga(t) if *t == pairing.ticket => Some("saga"),
-                Timer::TicketRemoval(t) if *t == pairing.ticket => Some("removal"),
+            let of_ticket = pairing.timers().into_iter().filter_map(|(_, timer)| match timer {
+                Timer::TicketDeadline(t) if t == pairing.ticket => Some("deadline"),
+                Timer::Saga(t) if t == pairing.ticket => Some("saga"),
+                Timer::TicketRemoval(t) if t == pairing.ticket => Some("removal"),
                 _ => None,
             });
             let expected: &[&str] = match pairing.state() {
@@ -384,7 +394,7 @@ fn an_envelope_over_its_bound_is_refused() {
     let mut pairing = Pairing::at("scanned");
     let by_ann = proven(&pairing.shard.account(&pairing.ann.0), &pairing.ann.1);
     let envelope = vec![0; limits::ENVELOPE_BYTES_MAX + 1];
-    let command = Command::Approve { ticket: pairing.ticket, approval: pairing.approval(), envelope };
+    let command = Command::Approve { ticket: pairing.ticket, approval: pairing.approval(), envelope, number: None };
     assert_eq!(pairing.shard.ask(by_ann, command), Err(Rejection::InvalidRequest("envelope")));
 }
 
@@ -487,6 +497,30 @@ fn a_settled_ticket_goes_a_day_later_and_its_decision_stays() {
     pairing.shard.sleep(limits::OUTCOME_TTL_MS);
     pairing.shard.by_cluster(Command::Tick).unwrap();
     assert_eq!(pairing.shard.outcome(&pairing.ann.0, &pairing.ticket), None);
+}
+
+#[test]
+fn what_one_entry_lets_go_at_one_moment_goes_by_one_timer_and_not_before() {
+    let mut shard = Shard::default();
+    let opened: Vec<_> = (1..=40).map(|n| open(n, OPENED_BY)).collect();
+    let tickets: Vec<_> = (1..=40).map(|n| ticket_id(n, OPENED_BY)).collect();
+    shard.entry(0, opened);
+    let kept = |shard: &Shard| shard.count(|key| matches!(key, Key::TicketReply(..)));
+    let removals = |shard: &Shard| shard.count(|key| matches!(key, Key::Timer(_, timer) if timer.is_removal()));
+    assert_eq!((kept(&shard), removals(&shard)), (40, 1));
+    shard.sleep(limits::QR_TICKET_TTL_MS);
+    shard.by_cluster(Command::Expire { tickets: tickets.clone() }).unwrap();
+    assert_eq!(removals(&shard), 2);
+    shard.sleep(limits::RESULT_TTL_MS - limits::QR_TICKET_TTL_MS - 1);
+    shard.by_cluster(Command::Tick).unwrap();
+    assert_eq!(kept(&shard), 40);
+    shard.sleep(1);
+    shard.by_cluster(Command::Tick).unwrap();
+    assert_eq!((kept(&shard), removals(&shard)), (0, 1), "the answers are gone");
+    assert_eq!(shard.count(|key| matches!(key, Key::Ticket(_))), 40, "the tickets are not");
+    shard.sleep(limits::TICKET_KEPT_MS);
+    shard.by_cluster(Command::Tick).unwrap();
+    assert_eq!(shard.count(|key| matches!(key, Key::Ticket(_) | Key::Timer(..))), 0);
 }
 
 #[test]

@@ -41,7 +41,8 @@ impl Front {
         if account != approval.account || caller != approval.approver {
             return Err(Failure::new(Reason::ApprovalInvalid));
         }
-        let command = Command::Approve { ticket: id, approval, envelope: request.envelope.to_vec() };
+        let number = convert::number_in(&request.number)?;
+        let command = Command::Approve { ticket: id, approval, envelope: request.envelope.to_vec(), number };
         let (ticket, committed) = self.submit_ticket(&id, asked.submission(command)).await?;
 
         let receipt = match &ticket.state {
@@ -60,10 +61,11 @@ impl Front {
             TicketState::Expired => return Err(Failure::new(Reason::TicketExpired)),
             TicketState::Denied => return Err(Failure::new(Reason::TicketDenied)),
             TicketState::Cancelled => return Err(Failure::new(Reason::TicketCancelled)),
+            TicketState::Locked => return Err(Failure::new(Reason::TicketLocked)),
             TicketState::Open | TicketState::Scanned(_) => return Err(Failure::new(Reason::TicketNotReady)),
         };
         let took_ms = self.env().clock.monotonic_ms().saturating_sub(started_ms);
-        ::metrics::histogram!(metrics::LINK_MS).record(f64::from(u32::try_from(took_ms).unwrap_or(u32::MAX)));
+        ::metrics::histogram!(metrics::LINK_SECONDS).record(metrics::seconds(took_ms));
         Ok((pb::ApproveTicketReply { receipt: Some(convert::receipt(&receipt)) }, committed.nonce))
     }
 

@@ -286,7 +286,7 @@ fn is_here(answer: &Answer) -> bool {
         Answer::Account(account) => account.is_some(),
         Answer::Session { set_version, .. } => set_version.is_some(),
         Answer::Changes { account, .. } => account.is_some(),
-        Answer::Ticket(_) | Answer::Directory(_) | Answer::Outcome(_) => true,
+        Answer::Ticket(_) | Answer::Directory(_) | Answer::Outcome(_) | Answer::Code(_) => true,
         Answer::Deleted(_) | Answer::Nonce { .. } => true,
     }
 }

@@ -1,9 +1,6 @@
 //! kindred.pairing.v1.Pairing, but for the saga and the watch.
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use kindred_core::arguments::{METHOD_SCAN, scan as scan_arguments};
-use kindred_core::canonical::REF_LEN;
+use kindred_core::arguments::METHOD_SCAN;
 use kindred_core::command::{Answer, Command, Decision, Envelope, Outcome, Proven, Query, TicketAnswer};
 use kindred_core::id::{RequestId, Slot, TicketId};
 use kindred_core::model::{Method, Rejection, Role, Scan, TicketState};
@@ -17,7 +14,8 @@ use tonic::{Request, Response, Status};
 
 use crate::account::count;
 use crate::approve::{decided, linked};
-use crate::front::{Answered, Asked, Front, by_cluster, invalid, reply, unexpected};
+use crate::front::{Answered, Asked, Front, by_cluster, reply, unexpected};
+use crate::shown::Shown;
 use crate::watch_ticket;
 
 #[tonic::async_trait]
@@ -78,19 +76,22 @@ impl Front {
         // The slot follows from the key, so that a retry through any frontend of the region finds the same ticket.
         let slot = Slot::of(device_key.as_bytes());
         let id = TicketId::compose(self.shards().region(), slot, &device_key, &proof.request);
-        let command = Command::Open { ticket: id, device_key, method: Method::Qr, requester };
+        let method = convert::method_in(request.method, &request.account)?;
+        let command = Command::Open { ticket: id, device_key, method, requester };
         let (_, committed) = self.submit_ticket(&id, Asked { proof, key }.submission(command)).await?;
 
         // It is open by now; a retry finds it.
         let read = self.read_ticket(&id).await;
         let (answer, _) = read.map_err(|_| Failure::new(Reason::OutcomeUnknown))?;
+        let offered = self.offered(&answer);
         let reply = pb::OpenTicketReply {
             ticket: convert::raw(id.as_bytes()),
             watch_secret: convert::raw(answer.watch_secret.as_bytes()),
-            qr_payload: self.qr_payload(&answer),
-            reference_ttl_ms: answer.reference_ttl_ms,
+            qr_payload: offered.qr_payload,
+            reference_ttl_ms: offered.reference_ttl_ms,
             ticket_ttl_ms: answer.ticket_ttl_ms,
-            reference: answer.reference.into(),
+            reference: offered.reference,
+            code: offered.code,
         };
         Ok((reply, committed.nonce))
     }
@@ -108,26 +109,22 @@ impl Front {
         }
     }
 
-    /// `kindred://link/1?r=<ref>&k=<device key>&g=<region>`; docs/encoding.md.
-    pub(crate) fn qr_payload(&self, answer: &TicketAnswer) -> String {
-        let reference = URL_SAFE_NO_PAD.encode(&answer.reference);
-        let key = URL_SAFE_NO_PAD.encode(answer.ticket.device_key.as_bytes());
-        format!("kindred://link/1?r={reference}&k={key}&g={}", self.region_name(answer.ticket.id.region()))
-    }
-
     async fn scan(&self, request: pb::ScanTicketRequest) -> Answered<pb::ScanTicketReply> {
         let (proof, key) = convert::proof_in(request.proof)?;
         let asked = Asked { proof, key };
         let (account, approver) = (asked.account()?, asked.session()?);
-        if request.reference.len() != REF_LEN {
-            return Err(invalid("reference"));
+        let shown = Shown::read(&request.reference, &request.code)?;
+        if let Shown::Reference(id, _) = &shown {
+            self.ticket_shard(id)?;
         }
-        let id = convert::ticket_id(&request.reference[..TicketId::LEN], "reference")?;
-        self.ticket_shard(&id)?;
-
-        let (home, found, _) = self.account(&account, &request.home_region).await?;
+        // Whoever has no session of the account is not told whether there is such an account.
+        let found = self.account(&account, &request.home_region).await;
+        let (home, found, _) = found.map_err(|failure| match failure.reason {
+            Reason::AccountNotFound => Failure::new(Reason::ProofInvalid),
+            _ => failure,
+        })?;
         let Some(session) = found.sessions.iter().find(|s| s.id == approver) else {
-            return Err(self.not_live(home, &asked, METHOD_SCAN, &scan_arguments(&request.reference)).await);
+            return Err(self.not_live(home, &asked, METHOD_SCAN, &shown.arguments()).await);
         };
         if asked.proof.auth_epoch != found.auth_epoch {
             return Err(Failure::from(&Rejection::EpochChanged { auth_epoch: found.auth_epoch }));
@@ -144,8 +141,7 @@ impl Front {
             auth_epoch: found.auth_epoch,
             scanned_at_ms: 0,
         };
-        let mut submission = asked.submission(Command::Scan { ticket: id, scan });
-        submission.reference = Some(request.reference.to_vec());
+        let (id, submission) = self.scanning(&asked, scan, &shown).await?;
         let (ticket, committed) = self.submit_ticket(&id, submission).await?;
 
         let companions = found.sessions.iter().filter(|s| s.role == Role::Companion).count();
@@ -159,6 +155,7 @@ impl Front {
             companions: count(companions),
             companion_limit: found.companion_limit,
             log_index: committed.log_index,
+            number_match: ticket.method != Method::Qr,
         };
         Ok((reply, committed.nonce))
     }
@@ -188,6 +185,7 @@ impl Front {
             TicketState::Refused { reason, .. } => CancelOutcome::Refused(Failure::from(reason).refusal()),
             TicketState::Expired => CancelOutcome::Refused(Failure::new(Reason::TicketExpired).refusal()),
             TicketState::Denied => CancelOutcome::Refused(Failure::new(Reason::TicketDenied).refusal()),
+            TicketState::Locked => CancelOutcome::Refused(Failure::new(Reason::TicketLocked).refusal()),
             TicketState::Open | TicketState::Scanned(_) => return Err(unexpected()),
         };
         Ok((pb::CancelTicketReply { outcome: Some(outcome) }, committed.nonce))

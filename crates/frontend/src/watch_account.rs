@@ -1,4 +1,5 @@
-//! WatchAccount: every membership change after a version, in order and without gaps; whatever else changed, as it now is.
+//! WatchAccount: every membership change after a version, in order and without gaps; whatever else changed, as it now is;
+//! requests to be linked by code ([`crate::watch_requests`]).
 
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -17,6 +18,7 @@ use kindred_wire::status::Failure;
 use tonic::Status;
 
 use crate::front::{Front, unexpected};
+use crate::watch_requests::Requests;
 
 /// What the rpc returns.
 pub(crate) type Events = Pin<Box<dyn Stream<Item = Result<pb::WatchAccountReply, Status>> + Send>>;
@@ -39,6 +41,7 @@ struct Watch {
     // Read and not yet told; at most CHANGES_KEPT.
     pending: VecDeque<SetChange>,
     heartbeat_due_ms: u64,
+    requests: Requests,
     over: bool,
 }
 
@@ -67,8 +70,9 @@ pub(crate) async fn watch(front: Front, request: pb::WatchAccountRequest) -> Res
     let shard = front.account_shard(home, &account)?;
     let heartbeat_due_ms = front.env().clock.monotonic_ms() + HEARTBEAT_MS;
     let (version, records) = (request.from_set_version, request.from_record_version);
+    let requests = Requests::new(front.clone(), account.clone(), shard);
     let pending = VecDeque::new();
-    let watch = Watch { front, account, shard, version, records, pending, heartbeat_due_ms, over: false };
+    let watch = Watch { front, account, shard, version, records, pending, heartbeat_due_ms, requests, over: false };
     Ok(Box::pin(futures::stream::unfold(watch, |mut watch| async move {
         if watch.over {
             return None;
@@ -111,6 +115,9 @@ impl Watch {
             if account.record_version > self.records {
                 self.records = account.record_version;
                 return Ok(Event::Records(records(&account)));
+            }
+            if let Some(event) = self.requests.news().await {
+                return Ok(event);
             }
             let now_ms = self.front.env().clock.monotonic_ms();
             if now_ms >= self.heartbeat_due_ms {

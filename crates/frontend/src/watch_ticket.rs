@@ -47,6 +47,7 @@ struct Watch {
     shard: ShardId,
     by_device: bool,
     shown: Shown,
+    told_contested: bool,
     seen: Option<(TicketAnswer, u64)>,
     looks: u32,
 }
@@ -75,7 +76,7 @@ pub(crate) async fn watch(front: Front, request: pb::WatchTicketRequest) -> Answ
         }
     };
     let seen = Some((answer, applied_index));
-    let watch = Watch { front, ticket, shard, by_device, shown: Shown::Nothing, seen, looks: 0 };
+    let watch = Watch { front, ticket, shard, by_device, shown: Shown::Nothing, told_contested: false, seen, looks: 0 };
     let events: Events = Box::pin(futures::stream::unfold(watch, |mut watch| async move {
         let event = watch.next().await?;
         Some((event, watch))
@@ -145,12 +146,7 @@ impl Watch {
     async fn step(&mut self, answer: &TicketAnswer, applied_index: u64) -> Option<Event> {
         let (shown, event) = match &answer.ticket.state {
             TicketState::Open => {
-                let offered = pb::Offered {
-                    reference: convert::raw(&answer.reference),
-                    qr_payload: self.front.qr_payload(answer),
-                    reference_ttl_ms: answer.reference_ttl_ms,
-                };
-                (Shown::Reference(answer.reference.clone()), Event::Offered(offered))
+                (Shown::Reference(answer.reference.clone()), Event::Offered(self.front.offered(answer)))
             }
             TicketState::Scanned(_) => (Shown::Scanned, Event::Scanned(pb::Scanned {})),
             TicketState::Approved { .. } => (Shown::Approved, Event::Approved(pb::Approved {})),
@@ -163,9 +159,12 @@ impl Watch {
             TicketState::Expired => refused(Failure::new(Reason::TicketExpired)),
             TicketState::Denied => refused(Failure::new(Reason::TicketDenied)),
             TicketState::Cancelled => refused(Failure::new(Reason::TicketCancelled)),
+            TicketState::Locked => refused(Failure::new(Reason::TicketLocked)),
         };
         if self.shown == shown {
-            return None;
+            let news = answer.ticket.contested && !self.told_contested;
+            self.told_contested |= news;
+            return news.then_some(Event::Contested(pb::Contested {}));
         }
         self.shown = shown;
         Some(event)

@@ -4,12 +4,19 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use kindred_core::env::Env;
+use kindred_wire::caller::Role;
+use kindred_wire::net::{Net, channel};
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_check_response::ServingStatus;
+use tonic_health::pb::health_client::HealthClient;
 
-use crate::config;
+use crate::region_keys::{self, Kek};
+use crate::{certificates, config};
 
 /// Region names of a local cluster, in order of index; one node each.
 pub const REGIONS: [&str; 3] = ["amsterdam", "boston", "chennai"];
@@ -24,6 +31,8 @@ pub struct Options {
     pub log: String,
     /// Shards per region.
     pub shards_per_region: u32,
+    /// No TLS: whoever reaches a port may use it.
+    pub is_plaintext: bool,
 }
 
 /// One node process.
@@ -34,6 +43,8 @@ pub struct NodeProcess {
     pub region: String,
     /// gRPC for gateways, `host:port`.
     pub gateway: String,
+    /// Operations: plain HTTP, `host:port`.
+    pub operations: String,
     /// Its directory: configuration, data, log.
     pub dir: PathBuf,
     child: Option<Child>,
@@ -43,6 +54,10 @@ pub struct NodeProcess {
 pub struct Cluster {
     /// Its nodes, in order of region.
     pub nodes: Vec<NodeProcess>,
+    /// Directory of the certificates; none if it is plaintext.
+    pub tls: Option<PathBuf>,
+    /// Sockets of a gateway of this cluster.
+    pub net: Arc<dyn Net>,
     // Removed when dropped.
     _temporary: Option<tempfile::TempDir>,
 }
@@ -58,12 +73,9 @@ impl Cluster {
             }
         };
         std::fs::create_dir_all(&root)?;
-        let keys = root.join("ticket-keys");
-        if !keys.exists() {
-            let regions: Vec<_> = REGIONS.map(String::from).to_vec();
-            write_secret(&keys, &config::fresh_ticket_keys(&regions, env))?;
-        }
-        let ports = free_ports(2 * REGIONS.len())?;
+        let secrets = Secrets::make(&root, options.is_plaintext, env)?;
+        let net = crate::connect::net(secrets.tls.as_deref(), Role::Gateway)?;
+        let ports = free_ports(3 * REGIONS.len())?;
         let address = |port: u16| format!("127.0.0.1:{port}");
         let peers: BTreeMap<String, String> =
             REGIONS.iter().zip(&ports[REGIONS.len()..]).map(|(r, p)| (format!("{r}-0"), address(*p))).collect();
@@ -79,22 +91,32 @@ impl Cluster {
                     data_dir: dir.join("data"),
                     worker_threads: 1,
                 },
-                listen: config::Listen { gateway: address(ports[index]), node: peers[&name].clone() },
+                listen: config::Listen {
+                    gateway: address(ports[index]),
+                    node: peers[&name].clone(),
+                    operations: address(ports[2 * REGIONS.len() + index]),
+                },
                 cluster: config::Cluster {
                     regions: REGIONS.map(String::from).to_vec(),
                     peers: peers.clone(),
                     shards_per_region: options.shards_per_region,
-                    ticket_keys: keys.clone(),
+                    ticket_keys: secrets.ticket_keys.clone(),
+                    key_encryption_key: secrets.kek.clone(),
                 },
+                tls: Some(match &secrets.tls {
+                    Some(dir) => config::Tls::mutual(certificates::files(dir, &name)),
+                    None => config::Tls::plaintext(Role::Gateway),
+                }),
+                limits: config::Limits::default(),
                 raft: config::Raft::default(),
                 telemetry: config::Telemetry { log: options.log.clone(), ..config::Telemetry::default() },
                 testing: config::Testing { points: options.points },
             };
             std::fs::write(dir.join("kindred.toml"), toml_text(&config))?;
-            let gateway = config.listen.gateway.clone();
-            nodes.push(NodeProcess { name, region: (*region).into(), gateway, dir, child: None });
+            let config::Listen { gateway, operations, .. } = config.listen;
+            nodes.push(NodeProcess { name, region: (*region).into(), gateway, operations, dir, child: None });
         }
-        let mut cluster = Self { nodes, _temporary: temporary };
+        let mut cluster = Self { nodes, tls: secrets.tls, net, _temporary: temporary };
         for index in 0..cluster.nodes.len() {
             cluster.nodes[index].spawn()?;
         }
@@ -111,7 +133,7 @@ impl Cluster {
     pub async fn ready(&mut self, within: Duration) -> anyhow::Result<()> {
         let deadline = tokio::time::Instant::now() + within;
         for node in self.nodes.iter_mut().filter(|node| node.child.is_some()) {
-            match tokio::time::timeout_at(deadline, node.serving()).await {
+            match tokio::time::timeout_at(deadline, node.serving(self.net.clone())).await {
                 Ok(serving) => serving?,
                 Err(_) => bail!(
                     "waited {} s for node {} to serve; see {}",
@@ -220,24 +242,45 @@ impl NodeProcess {
     }
 
     /// Asks for health until it serves; fails if the process has ended.
-    async fn serving(&mut self) -> anyhow::Result<()> {
-        let endpoint = tonic::transport::Endpoint::from_shared(format!("http://{}", self.gateway))?
-            .connect_timeout(Duration::from_millis(500))
-            .timeout(Duration::from_millis(1000));
+    async fn serving(&mut self, net: Arc<dyn Net>) -> anyhow::Result<()> {
         loop {
             if !self.running() {
                 bail!("node {} ended while starting; see {}", self.name, self.dir.join("node.log").display());
             }
-            if let Ok(channel) = endpoint.connect().await {
-                let mut health = tonic_health::pb::health_client::HealthClient::new(channel);
-                let request = tonic_health::pb::HealthCheckRequest { service: String::new() };
-                let serving = tonic_health::pb::health_check_response::ServingStatus::Serving as i32;
-                if health.check(request).await.is_ok_and(|reply| reply.into_inner().status == serving) {
-                    return Ok(());
-                }
+            let mut health = HealthClient::new(channel(net.clone(), &self.gateway)?);
+            let check = health.check(HealthCheckRequest { service: String::new() });
+            if let Ok(Ok(reply)) = tokio::time::timeout(Duration::from_secs(1), check).await
+                && reply.get_ref().status == ServingStatus::Serving as i32
+            {
+                return Ok(());
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
+    }
+}
+
+/// What a local cluster keeps from others, in its directory.
+struct Secrets {
+    ticket_keys: PathBuf,
+    kek: PathBuf,
+    tls: Option<PathBuf>,
+}
+
+impl Secrets {
+    /// What is there is used again, but for the certificates, which are made anew.
+    fn make(root: &Path, is_plaintext: bool, env: &Env) -> anyhow::Result<Self> {
+        let (ticket_keys, kek) = (root.join("ticket-keys"), root.join("key-encryption-key"));
+        let regions: Vec<_> = REGIONS.map(String::from).to_vec();
+        if !ticket_keys.exists() {
+            let (kek, _) = Kek::read_or_make(&kek, env)?;
+            write_secret(&ticket_keys, &region_keys::fresh(&regions, &kek, env)?)?;
+        }
+        let tls = (!is_plaintext).then(|| root.join("tls"));
+        if let Some(dir) = &tls {
+            let nodes: Vec<_> = regions.iter().map(|region| format!("{region}-0")).collect();
+            certificates::make(dir, certificates::TRUST_DOMAIN, &nodes, env)?;
+        }
+        Ok(Self { ticket_keys, kek, tls })
     }
 }
 
@@ -259,23 +302,41 @@ pub fn write_secret(path: &Path, text: &str) -> anyhow::Result<()> {
 fn toml_text(config: &config::Config) -> String {
     let quote = |text: &dyn std::fmt::Display| format!("{:?}", text.to_string());
     let mut text = format!(
-        "[node]\nname = {}\nregion = {}\ndata_dir = {}\nworker_threads = {}\n\n[listen]\ngateway = {}\nnode = {}\n\n",
+        "[node]\nname = {}\nregion = {}\ndata_dir = {}\nworker_threads = {}\n\n[listen]\ngateway = {}\nnode = {}\n\
+         operations = {}\n\n",
         quote(&config.node.name),
         quote(&config.node.region),
         quote(&config.node.data_dir.display()),
         config.node.worker_threads,
         quote(&config.listen.gateway),
         quote(&config.listen.node),
+        quote(&config.listen.operations),
     );
     let regions: Vec<_> = config.cluster.regions.iter().map(|r| quote(r)).collect();
     text += &format!(
-        "[cluster]\nregions = [{}]\nshards_per_region = {}\nticket_keys = {}\n\n[cluster.peers]\n",
+        "[cluster]\nregions = [{}]\nshards_per_region = {}\nticket_keys = {}\nkey_encryption_key = {}\n\n\
+         [cluster.peers]\n",
         regions.join(", "),
         config.cluster.shards_per_region,
         quote(&config.cluster.ticket_keys.display()),
+        quote(&config.cluster.key_encryption_key.display()),
     );
     for (name, address) in &config.cluster.peers {
         text += &format!("{} = {}\n", quote(name), quote(address));
+    }
+    if let Some(tls) = &config.tls {
+        text += "\n[tls]\n";
+        match tls.files() {
+            Ok(files) => {
+                text += &format!(
+                    "mode = \"mutual\"\ncertificate = {}\nkey = {}\ntrust = {}\n",
+                    quote(&files.certificate.display()),
+                    quote(&files.key.display()),
+                    quote(&files.trust.display()),
+                );
+            }
+            Err(_) => text += "mode = \"plaintext\"\n",
+        }
     }
     text += &format!(
         "\n[telemetry]\nlog = {}\n\n[testing]\npoints = {}\n",

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use kindred_client::watch::TicketWatch;
 use kindred_client::{Client, Device, Patience, request_id};
-use kindred_core::id::{SessionId, TicketId, hex};
+use kindred_core::code::MatchNumber;
+use kindred_core::id::{AccountId, SessionId, TicketId, hex};
 use kindred_core::model::Requester;
 use kindred_wire::pb::pairing::v1 as pb;
 use kindred_wire::pb::pairing::v1::cancel_ticket_reply::Outcome as Cancelled;
@@ -16,8 +17,9 @@ use kindred_wire::pb::session::v1::validate_reply::Verdict;
 use serde_json::json;
 use tokio::time::Instant;
 
+use crate::big;
 use crate::connect::{self, Nodes, failed, refused};
-use crate::keys::KeyFile;
+use crate::keys::{KeyFile, account_id};
 use crate::output::{self, Exit, Output, exit, fields};
 use crate::records::{describe, session_json, why};
 use crate::screen::Screen;
@@ -36,6 +38,12 @@ pub struct Args {
     /// Coarse location that the owner sees.
     #[arg(long, default_value = "")]
     location: String,
+    /// Show a code to type on the phone instead of a QR code; needs --account.
+    #[arg(long, requires = "account")]
+    code: bool,
+    /// Id of the account to be linked to, for --code: text, or 0x and hex.
+    #[arg(long, value_name = "ID", requires = "code")]
+    account: Option<String>,
     /// How to print.
     #[arg(long, value_enum, default_value_t)]
     output: Output,
@@ -45,6 +53,8 @@ pub struct Args {
 pub async fn run(args: Args) -> anyhow::Result<()> {
     // A companion waits for a person, and shall outlast an election or a restart meanwhile.
     let patience = Patience { attempts: 60, ..Patience::default() };
+    let wrong_account = |error: anyhow::Error| Exit::error(exit::USAGE, format!("--account: {error:#}"));
+    let account = args.account.as_deref().map(account_id).transpose().map_err(wrong_account)?;
     let client = args.nodes.client()?;
     let mut file = KeyFile::open_or_create(&args.keys)?;
     let device = connect::device(&client, &mut file).await?;
@@ -53,7 +63,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         return Ok(());
     }
     let about = connect::about("cli", args.name.as_deref(), &args.keys);
-    companion.link(Requester { device: about, location: args.location }).await
+    companion.link(Requester { device: about, location: args.location }, account).await
 }
 
 struct Companion {
@@ -101,14 +111,19 @@ impl Companion {
         }
     }
 
-    async fn link(&mut self, requester: Requester) -> anyhow::Result<()> {
+    /// With an account, by a code that is typed on its phone; else by QR code.
+    async fn link(&mut self, requester: Requester, account: Option<AccountId>) -> anyhow::Result<()> {
         let env = crate::env::real();
-        let opened = self.client.open(&self.device, &requester, request_id(&env)).await;
+        let opened = match &account {
+            Some(account) => self.client.open_code(&self.device, &requester, account, request_id(&env)).await,
+            None => self.client.open(&self.device, &requester, request_id(&env)).await,
+        };
         let opened = opened.map_err(|error| failed("open a ticket", &error))?;
         let ticket = TicketId::from_slice(&opened.ticket)
             .ok_or_else(|| Exit::error(exit::FAILED, "open a ticket: the answer names none"))?;
         let mut watch = self.client.watch_ticket_as(&self.device, &ticket, request_id(&env));
-        let mut offer = Offer::new(self.output);
+        let number = account.map(|_| MatchNumber::of(&self.device.key(), &ticket));
+        let mut offer = Offer::new(self.output, number);
         let ended = tokio::select! {
             biased;
             _ = tokio::signal::ctrl_c() => None,
@@ -200,16 +215,21 @@ async fn follow(watch: &mut TicketWatch, offer: &mut Offer) -> anyhow::Result<Ev
         let Some(event) = reply.event else { continue };
         match &event {
             Event::Offered(offered) => offer.show(offered, reply.ticket_ttl_ms)?,
-            Event::Scanned(_) => offer.tell("scanned", "scanned; waiting for the owner to approve")?,
+            Event::Scanned(_) => offer.scanned()?,
+            Event::Contested(_) => offer.tell("contested", CONTESTED)?,
             Event::Approved(_) => offer.tell("approved", "approved; linking")?,
             Event::Linked(_) | Event::Refused(_) => return Ok(event),
         }
     }
 }
 
+const CONTESTED: &str = "two accounts have scanned this; if the first was not yours, Ctrl-C and open a new one";
+
 /// What the companion shows while it waits.
 struct Offer {
     output: Output,
+    // With a code: what the phone must show as well.
+    number: Option<MatchNumber>,
     screen: Option<Screen>,
     status: String,
     ends: Instant,
@@ -217,14 +237,55 @@ struct Offer {
 }
 
 impl Offer {
-    fn new(output: Output) -> Self {
+    fn new(output: Output, number: Option<MatchNumber>) -> Self {
         let is_drawn = output == Output::Table && std::io::stdout().is_terminal();
         let screen = is_drawn.then(Screen::new);
-        Self { output, screen, status: "waiting for a scan".into(), ends: Instant::now(), rotates: None }
+        Self { output, number, screen, status: "waiting for a scan".into(), ends: Instant::now(), rotates: None }
+    }
+
+    fn show_code(&mut self, code: &str, ticket_ttl_ms: u64) -> anyhow::Result<()> {
+        "waiting for the code to be typed".clone_into(&mut self.status);
+        match self.output {
+            Output::Json => output::json(&json!({ "event": "offered", "code": code, "ticket_ttl_ms": ticket_ttl_ms })),
+            Output::Table if self.screen.is_some() => {
+                let hint = format!("Type this on the phone: kindred phone pair --code {code}");
+                let block = format!("{hint}\n\n{}\n{}\n", big::draw(code), self.line());
+                if let Some(screen) = &mut self.screen {
+                    screen.draw(&block);
+                }
+                Ok(())
+            }
+            Output::Table => {
+                println!("{code}");
+                Ok(())
+            }
+        }
+    }
+
+    /// A phone has it. With a code, now both screens show the number.
+    fn scanned(&mut self) -> anyhow::Result<()> {
+        let Some(number) = self.number else {
+            return self.tell("scanned", "scanned; waiting for the owner to approve");
+        };
+        if self.output == Output::Json {
+            return output::json(&json!({ "event": "scanned", "number": number.to_string() }));
+        }
+        self.tell("scanned", &format!("the phone must show {number}, too; waiting for the owner to approve"))?;
+        let line = self.line();
+        if let Some(screen) = &mut self.screen {
+            screen.draw(&format!(
+                "The phone must show this number, too:\n\n{}\n{line}\n",
+                big::draw(&number.to_string())
+            ));
+        }
+        Ok(())
     }
 
     fn show(&mut self, offered: &pb::Offered, ticket_ttl_ms: u64) -> anyhow::Result<()> {
         self.ends = Instant::now() + Duration::from_millis(ticket_ttl_ms);
+        if !offered.code.is_empty() {
+            return self.show_code(&offered.code, ticket_ttl_ms);
+        }
         self.rotates = Some(Instant::now() + Duration::from_millis(offered.reference_ttl_ms));
         let text = &offered.qr_payload;
         match (&mut self.screen, self.output) {

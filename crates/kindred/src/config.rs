@@ -1,11 +1,21 @@
 //! Configuration of `kindred serve`: a TOML file, then environment variables (`KINDRED_NODE__NAME`), then flags. Unknown
 //! keys are errors, so that a misspelt limit is never silently the default.
 
+mod check;
+mod limits;
+mod tls;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, bail};
-use serde::{Deserialize, Serialize};
+use anyhow::Context as _;
+use serde::{Deserialize, Deserializer, Serialize};
+
+pub use self::limits::Limits;
+pub use self::tls::{Mode, Tls};
+
+/// In place of an address: no operations port.
+pub const OFF: &str = "off";
 
 /// Everything one node needs to know.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -17,6 +27,12 @@ pub struct Config {
     pub listen: Listen,
     /// The cluster that it belongs to.
     pub cluster: Cluster,
+    /// Who may connect. Must be there, and is checked rather than defaulted so that the message can say what to write.
+    #[serde(default)]
+    pub tls: Option<Tls>,
+    /// What listeners take.
+    #[serde(default)]
+    pub limits: Limits,
     /// Raft timings.
     #[serde(default)]
     pub raft: Raft,
@@ -39,7 +55,7 @@ pub struct Node {
     /// Where it keeps its data.
     pub data_dir: PathBuf,
     /// Worker threads; 0 = one per core.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "whole")]
     pub worker_threads: usize,
 }
 
@@ -53,6 +69,13 @@ pub struct Listen {
     /// Between nodes.
     #[serde(default = "default_node")]
     pub node: String,
+    /// Operations: plain HTTP; `off` for none.
+    #[serde(default = "default_operations")]
+    pub operations: String,
+}
+
+fn default_operations() -> String {
+    "127.0.0.1:7402".into()
 }
 
 fn default_gateway() -> String {
@@ -72,10 +95,12 @@ pub struct Cluster {
     /// Every node, this one included: name = node-to-node address.
     pub peers: BTreeMap<String, String>,
     /// Shards in each region.
-    #[serde(default = "default_shards")]
+    #[serde(default = "default_shards", deserialize_with = "whole")]
     pub shards_per_region: u32,
-    /// File with one line `region = hex of 32 bytes` per region; `kindred keygen` makes one.
+    /// The regions' ticket keys, sealed; `kindred keys new` makes such a file (docs/region-keys.md).
     pub ticket_keys: PathBuf,
+    /// The key that they are sealed under: 64 hex digits in a file that only its owner may read.
+    pub key_encryption_key: PathBuf,
 }
 
 fn default_shards() -> u32 {
@@ -87,12 +112,16 @@ fn default_shards() -> u32 {
 #[serde(deny_unknown_fields, default)]
 pub struct Raft {
     /// Between heartbeats.
+    #[serde(deserialize_with = "whole")]
     pub heartbeat_ms: u64,
     /// Shortest election timeout; also bounds the leader lease.
+    #[serde(deserialize_with = "whole")]
     pub election_min_ms: u64,
     /// Longest election timeout.
+    #[serde(deserialize_with = "whole")]
     pub election_max_ms: u64,
     /// Entries between snapshots.
+    #[serde(deserialize_with = "whole")]
     pub snapshot_every_entries: u64,
 }
 
@@ -161,46 +190,15 @@ impl Config {
         Ok(config)
     }
 
-    fn check(&self) -> anyhow::Result<()> {
-        if !self.cluster.peers.contains_key(&self.node.name) {
-            bail!("node.name `{}` is not in cluster.peers; add it or correct the name", self.node.name);
-        }
-        if !self.cluster.regions.contains(&self.node.region) {
-            bail!("node.region `{}` is not in cluster.regions", self.node.region);
-        }
-        if self.cluster.shards_per_region == 0 || self.cluster.shards_per_region > 64 {
-            bail!("cluster.shards_per_region must be 1 to 64");
-        }
-        let raft = &self.raft;
-        if raft.heartbeat_ms == 0 || raft.election_min_ms < 2 * raft.heartbeat_ms {
-            bail!("raft.election_min_ms must be at least twice raft.heartbeat_ms");
-        }
-        if raft.election_max_ms <= raft.election_min_ms {
-            bail!("raft.election_max_ms must be above raft.election_min_ms");
-        }
-        if raft.snapshot_every_entries == 0 {
-            bail!("raft.snapshot_every_entries must be at least 1");
-        }
-        if !matches!(self.telemetry.log_format.as_str(), "text" | "json") {
-            bail!("telemetry.log_format `{}` must be `text` or `json`", self.telemetry.log_format);
-        }
-        Ok(())
-    }
-
     /// The regions' ticket keys.
-    pub fn ticket_keys(&self) -> anyhow::Result<BTreeMap<String, [u8; 32]>> {
-        let path = &self.cluster.ticket_keys;
-        let text = std::fs::read_to_string(path)
-            .with_context(|| format!("ticket keys {}: make them with `kindred keygen --out {0}`", path.display()))?;
-        let mut keys = BTreeMap::new();
-        for line in text.lines().filter(|line| !line.trim().is_empty() && !line.starts_with('#')) {
-            let (region, key) = line.split_once('=').context("ticket keys: a line is not `region = hex`")?;
-            let key = kindred_core::id::unhex(key.trim()).and_then(|k| k.try_into().ok());
-            keys.insert(region.trim().to_owned(), key.context("ticket keys: a key is not 64 hex digits")?);
-        }
+    pub fn ticket_keys(&self) -> anyhow::Result<crate::region_keys::Keys> {
+        let kek =
+            crate::region_keys::Kek::read(&self.cluster.key_encryption_key).context("cluster.key_encryption_key")?;
+        let keys = crate::region_keys::open(&self.cluster.ticket_keys, &kek).context("cluster.ticket_keys")?;
+        let path = self.cluster.ticket_keys.display();
         for region in &self.cluster.regions {
-            if !keys.contains_key(region) {
-                bail!("ticket keys {}: none for region `{region}`", path.display());
+            if !keys.has(region) {
+                anyhow::bail!("cluster.ticket_keys: {path} has no key for region `{region}`");
             }
         }
         Ok(keys)
@@ -213,14 +211,30 @@ fn environment(variables: impl Iterator<Item = (String, String)>) -> config::Env
     config::Environment::with_prefix("KINDRED").prefix_separator("_").separator("__").source(Some(keys.collect()))
 }
 
-/// The text of a ticket key file with fresh keys.
-pub fn fresh_ticket_keys(regions: &[String], env: &kindred_core::env::Env) -> String {
-    let mut text = String::from("# HMAC-SHA-256 ticket keys, one per region. Keep it secret; give it to every node.\n");
-    for region in regions {
-        let key: [u8; 32] = env.random();
-        text.push_str(&format!("{region} = {}\n", kindred_core::id::hex(&key)));
+/// A whole number, or the text of one (the environment has only texts). The configuration library would round fractions
+/// and take `true` for 1.
+fn whole<'de, D: Deserializer<'de>, T: TryFrom<i128>>(deserializer: D) -> Result<T, D::Error> {
+    struct Whole;
+    impl serde::de::Visitor<'_> for Whole {
+        type Value = i128;
+        fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str("a whole number")
+        }
+        fn visit_i64<E: serde::de::Error>(self, value: i64) -> Result<i128, E> {
+            Ok(value.into())
+        }
+        fn visit_u64<E: serde::de::Error>(self, value: u64) -> Result<i128, E> {
+            Ok(value.into())
+        }
+        fn visit_i128<E: serde::de::Error>(self, value: i128) -> Result<i128, E> {
+            Ok(value)
+        }
+        fn visit_str<E: serde::de::Error>(self, value: &str) -> Result<i128, E> {
+            value.parse().map_err(|_| E::invalid_value(serde::de::Unexpected::Str(value), &self))
+        }
     }
-    text
+    let value = deserializer.deserialize_any(Whole)?;
+    T::try_from(value).map_err(|_| serde::de::Error::custom(format!("{value} is out of bounds")))
 }
 
 #[cfg(test)]
@@ -236,6 +250,9 @@ mod tests {
         [cluster]
         regions = ["eu"]
         ticket_keys = "/tmp/keys"
+        key_encryption_key = "/tmp/kek"
+        [tls]
+        mode = "plaintext"
         [cluster.peers]
         a = "127.0.0.1:1"
     "#;

@@ -1,14 +1,16 @@
 //! What the device commands share: which nodes to ask, how patient to be, and how an answer becomes an exit code.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use kindred_client::{Client, Device, Error, Patience};
 use kindred_core::model;
-use kindred_wire::net::Tcp;
+use kindred_wire::caller::Role;
+use kindred_wire::net::{Net, Tcp};
 use kindred_wire::reason::{Reason, Retry};
 use kindred_wire::status::{metadata, tombstone};
+use kindred_wire::tls::Tls;
 
 use crate::keys::KeyFile;
 use crate::output::{Exit, exit};
@@ -26,18 +28,62 @@ pub struct Nodes {
         global = true
     )]
     address: Vec<String>,
+    #[command(flatten)]
+    access: Access,
+}
+
+/// By what this program is known to the nodes.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Access {
+    /// Directory with ca.pem and the role's files, gateway.pem and gateway.key (`ctl`: operator.pem and operator.key), as `kindred dev` and `kindred certificates` make it.
+    #[arg(long, value_name = "DIR", env = "KINDRED_TLS", global = true)]
+    tls: Option<PathBuf>,
+    /// No TLS, whatever else says so: for nodes whose configuration says tls.mode = "plaintext".
+    #[arg(long, global = true)]
+    plaintext: bool,
+}
+
+impl Access {
+    /// Sockets for somebody of this role, `gateway` or `operator`.
+    pub fn net(&self, role: Role) -> anyhow::Result<Arc<dyn Net>> {
+        match &self.tls {
+            // Said by name on this command line, and KINDRED_TLS may be there for other commands.
+            _ if self.plaintext => Ok(Arc::new(Tcp)),
+            Some(dir) => net(Some(dir), role).map_err(|error| Exit::error(exit::USAGE, format!("--tls: {error:#}"))),
+            None => Err(Exit::error(
+                exit::USAGE,
+                format!(
+                    "give --tls DIR or KINDRED_TLS, the directory with {0}.pem, {0}.key and ca.pem (`kindred dev` \
+                     prints it); or --plaintext, if the nodes are so",
+                    role.name()
+                ),
+            )),
+        }
+    }
+}
+
+/// Sockets with the certificate of this role from a directory, or plain ones.
+pub fn net(dir: Option<&Path>, role: Role) -> anyhow::Result<Arc<dyn Net>> {
+    let tcp: Arc<dyn Net> = Arc::new(Tcp);
+    let Some(dir) = dir else { return Ok(tcp) };
+    Ok(Arc::new(Tls::new(tcp, crate::certificates::files(dir, role.name()))?))
 }
 
 impl Nodes {
-    /// A client of them. Gives up after about ten seconds without any answer.
+    /// A client of them, as a gateway. Gives up after about ten seconds without any answer.
     pub fn client(&self) -> anyhow::Result<Client> {
+        self.client_as(Role::Gateway)
+    }
+
+    /// The same as somebody of this role, `gateway` or `operator`.
+    pub fn client_as(&self, role: Role) -> anyhow::Result<Client> {
         let patience = Patience {
             attempts: 12,
             attempt: Duration::from_secs(10),
             pause: Duration::from_millis(100),
             pause_max: Duration::from_secs(1),
         };
-        let client = Client::connect(Arc::new(Tcp), &self.address);
+        let client = Client::connect(self.access.net(role)?, &self.address);
         let client = client.map_err(|error| {
             Exit::error(exit::USAGE, format!("--address {}: {error}; give host:port", self.address.join(",")))
         })?;
@@ -85,9 +131,9 @@ pub fn failed(doing: &str, error: &Error) -> anyhow::Error {
             Error::Status(status) => Exit::error(
                 exit::UNAVAILABLE,
                 format!(
-                    "{doing}: no answer from the cluster ({}); check that it runs and that --address or \
-                     KINDRED_ADDRESS is right, then try the same again",
-                    status.message()
+                    "{doing}: no answer from the cluster ({}); check that it runs and that --address (or \
+                     KINDRED_ADDRESS) and --tls (or KINDRED_TLS) are right, then try the same again",
+                    cause(status)
                 ),
             ),
             Error::Malformed(_) => Exit::error(
@@ -100,6 +146,17 @@ pub fn failed(doing: &str, error: &Error) -> anyhow::Error {
     let waits = matches!(reason.retry(), Retry::After | Retry::SameRequestId);
     let code = if waits { exit::UNAVAILABLE } else { exit::REFUSED };
     Exit::error(code, format!("{doing}: {}{}: {}", reason.name(), details(error), reason.advice()))
+}
+
+/// The innermost reason that a connection gives: of TLS, say.
+fn cause(status: &tonic::Status) -> String {
+    let mut cause = std::error::Error::source(status);
+    let mut told = status.message().to_owned();
+    while let Some(error) = cause {
+        told = error.to_string();
+        cause = error.source();
+    }
+    told
 }
 
 /// A refusal that came as data.

@@ -18,6 +18,9 @@ pub struct Args {
     /// Shards per region.
     #[arg(long, default_value_t = 1)]
     shards: u32,
+    /// No TLS: whoever reaches a port may use it.
+    #[arg(long)]
+    plaintext: bool,
     /// How to print.
     #[arg(long, value_enum, default_value_t)]
     output: Output,
@@ -26,30 +29,51 @@ pub struct Args {
 /// Runs the cluster until SIGINT or SIGTERM.
 pub async fn run(args: Args) -> anyhow::Result<()> {
     let is_kept = args.data.is_some();
-    let options = Options { data: args.data, points: false, log: args.log, shards_per_region: args.shards };
+    let options = Options {
+        data: args.data,
+        points: false,
+        log: args.log,
+        shards_per_region: args.shards,
+        is_plaintext: args.plaintext,
+    };
     let mut cluster = Cluster::start(options, &crate::env::real()).await?;
     match args.output {
         Output::Json => {
             let nodes: Vec<_> = cluster
                 .nodes
                 .iter()
-                .map(|n| serde_json::json!({"name": n.name, "region": n.region, "gateway": n.gateway, "pid": n.pid(), "dir": n.dir}))
+                .map(|n| {
+                    serde_json::json!({
+                        "name": n.name, "region": n.region, "gateway": n.gateway, "operations": n.operations,
+                        "pid": n.pid(), "dir": n.dir,
+                    })
+                })
                 .collect();
-            json(&serde_json::json!({ "nodes": nodes }))?;
+            json(&serde_json::json!({ "nodes": nodes, "tls": cluster.tls }))?;
         }
         Output::Table => {
-            let mut shown = table(&["node", "region", "gRPC for gateways", "pid", "directory"]);
+            let mut shown = table(&["node", "region", "gRPC for gateways", "operations", "pid", "directory"]);
             for n in &cluster.nodes {
                 let pid = n.pid().map_or_else(String::new, |p| p.to_string());
-                shown.add_row([&n.name, &n.region, &n.gateway, &pid, &n.dir.display().to_string()]);
+                shown.add_row([&n.name, &n.region, &n.gateway, &n.operations, &pid, &n.dir.display().to_string()]);
             }
             println!("{shown}");
             let addresses = cluster.gateways().join(",");
             println!("Try, in another terminal:");
             println!("  export KINDRED_ADDRESS={addresses}");
-            println!("  kindred phone --keys phone.json register alice");
-            println!("  kindred companion --keys laptop.json            # shows a QR code and its text");
-            println!("  kindred phone --keys phone.json pair '<text>'   # scans and approves it");
+            let plainly = match &cluster.tls {
+                Some(dir) => {
+                    println!("  export KINDRED_TLS={}", dir.display());
+                    ""
+                }
+                None => " --plaintext",
+            };
+            println!("  kindred phone{plainly} --keys phone.json register alice");
+            println!("  kindred companion{plainly} --keys laptop.json            # shows a QR code and its text");
+            println!("  kindred phone{plainly} --keys phone.json pair '<text>'   # scans and approves it");
+            if let Some(node) = cluster.nodes.first() {
+                println!("  curl http://{}/readyz                 # also /livez, /startupz, /metrics", node.operations);
+            }
             println!(
                 "Ctrl-C stops the cluster{}.",
                 if is_kept { "; the same --data goes on" } else { " and removes its data" }

@@ -1,6 +1,8 @@
 //! `kindred`: one binary for nodes, devices, the demo and the benchmark.
 
 mod bench;
+mod big;
+mod certificates;
 mod cluster;
 mod companion;
 mod config;
@@ -15,11 +17,11 @@ mod phone;
 mod points;
 mod qr;
 mod records;
+mod region_keys;
 mod screen;
 mod serve;
 mod telemetry;
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -54,15 +56,11 @@ enum Command {
     Ctl(ctl::Args),
     /// Measure links and validations through the public rpcs.
     Bench(bench::Args),
-    /// Make ticket keys for the regions of a cluster.
-    Keygen {
-        /// Region names, in order.
-        #[arg(long, value_delimiter = ',', required = true)]
-        regions: Vec<String>,
-        /// File to write; must not exist.
-        #[arg(long, value_name = "FILE")]
-        out: PathBuf,
-    },
+    /// Make or seal the ticket keys of a cluster's regions.
+    #[command(subcommand)]
+    Keys(region_keys::Command),
+    /// Make a certificate authority and certificates for development.
+    Certificates(certificates::Args),
 }
 
 fn main() -> ExitCode {
@@ -79,10 +77,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Companion(args) => serve::runtime(1)?.block_on(companion::run(args)),
         Command::Ctl(args) => serve::runtime(1)?.block_on(ctl::run(args)),
         Command::Bench(args) => serve::runtime(1)?.block_on(bench::run(args)),
-        Command::Keygen { regions, out } => {
-            cluster::write_secret(&out, &config::fresh_ticket_keys(&regions, &env::real()))?;
-            println!("{}: keys for {}", out.display(), regions.join(", "));
-            Ok(())
-        }
+        Command::Keys(command) => region_keys::run(command),
+        Command::Certificates(args) => certificates::run(&args),
     }
 }

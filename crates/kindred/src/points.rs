@@ -8,7 +8,7 @@ use anyhow::bail;
 use kindred_core::id::{AccountId, ShardId};
 use kindred_node::points::pb;
 use kindred_node::points::pb::points_client::PointsClient;
-use kindred_wire::net::{Tcp, channel};
+use kindred_wire::net::{Net, channel};
 use tokio::time::Instant;
 use tonic::transport::Channel;
 
@@ -38,11 +38,11 @@ pub struct Doors {
 
 impl Doors {
     /// Connects when first used. `nodes` are names and gateway addresses.
-    pub fn new<'a>(nodes: impl IntoIterator<Item = (&'a str, &'a str)>) -> anyhow::Result<Self> {
+    pub fn new<'a>(net: &Arc<dyn Net>, nodes: impl IntoIterator<Item = (&'a str, &'a str)>) -> anyhow::Result<Self> {
         let (mut names, mut channels) = (Vec::new(), Vec::new());
         for (name, gateway) in nodes {
             names.push(name.to_owned());
-            channels.push(channel(Arc::new(Tcp), gateway)?);
+            channels.push(channel(net.clone(), gateway)?);
         }
         Ok(Self { names, channels })
     }
@@ -170,7 +170,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_leader_is_one_that_says_so_itself_and_has_a_majority() {
-        let doors = Doors::new([("a", "127.0.0.1:1"), ("b", "127.0.0.1:1"), ("c", "127.0.0.1:1")]).unwrap();
+        let nobody: Arc<dyn Net> = Arc::new(kindred_wire::net::Tcp);
+        let doors = Doors::new(&nobody, [("a", "127.0.0.1:1"), ("b", "127.0.0.1:1"), ("c", "127.0.0.1:1")]).unwrap();
         let agreed = |status: &[_]| doors.agreed(ShardId(100), status);
         assert_eq!(agreed(&[says("a", 2), says("a", 2), says("a", 2)]), Some(0));
         assert_eq!(agreed(&[None, says("b", 3), says("b", 3)]), Some(1));

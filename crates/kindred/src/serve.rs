@@ -1,21 +1,24 @@
 //! `kindred serve`: one node.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use kindred_core::canonical::TicketKey;
 use kindred_core::map::ShardMap;
 use kindred_node::{Node, Options};
+use kindred_wire::net::{Net, Tcp};
+use kindred_wire::tls::Tls;
 
-use crate::config::{Config, Overrides};
+use crate::config::{Config, Mode, OFF, Overrides};
 use crate::output::{Exit, exit};
+use crate::region_keys::Keys;
 
 /// Looks for others that still hold the store, and the pause between two: three seconds in all.
 const CLOSE_LOOKS_MAX: u32 = 300;
 const CLOSE_PAUSE: Duration = Duration::from_millis(10);
+/// Between two clearings of what was counted.
+const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Flags of `serve`.
 #[derive(Debug, clap::Args)]
@@ -47,9 +50,8 @@ pub struct Args {
 pub fn run(args: Args) -> anyhow::Result<()> {
     let overrides =
         Overrides { name: args.name, data_dir: args.data_dir, gateway: args.listen_gateway, node: args.listen_node };
-    let config =
-        Config::load(&args.config, overrides).map_err(|error| Exit::error(exit::USAGE, format!("{error:#}")))?;
-    let keys = config.ticket_keys().map_err(|error| Exit::error(exit::USAGE, format!("{error:#}")))?;
+    let (config, keys, wires) =
+        prepare(&args.config, overrides).map_err(|error| Exit::error(exit::USAGE, format!("{error:#}")))?;
     if args.check {
         println!("{}: the configuration is good", args.config.display());
         return Ok(());
@@ -59,11 +61,59 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     }
     crate::telemetry::init(&config.telemetry)?;
     let runtime = runtime(config.node.worker_threads)?;
-    let engine = runtime.block_on(serve(config, keys))?;
+    let engine = runtime.block_on(serve(config, keys, wires))?;
     // Every task goes, and with the last of them the log writer's thread.
     drop(runtime);
     close(engine);
     Ok(())
+}
+
+/// Everything that can be wrong before anything is touched.
+fn prepare(file: &std::path::Path, overrides: Overrides) -> anyhow::Result<(Config, Keys, Wires)> {
+    let config = Config::load(file, overrides)?;
+    let keys = config.ticket_keys()?;
+    let wires = Wires::new(&config)?;
+    config.check_data_dir()?;
+    Ok((config, keys, wires))
+}
+
+/// How this node is reached and reaches others.
+struct Wires {
+    net: Arc<dyn Net>,
+    tls: Option<Arc<Tls>>,
+    granted: Option<kindred_node::Plaintext>,
+}
+
+impl Wires {
+    fn new(config: &Config) -> anyhow::Result<Self> {
+        let section = config.tls.as_ref().context("no section [tls]")?;
+        if section.mode == Mode::Plaintext {
+            let granted = Some(kindred_node::Plaintext { gateway: section.granted()? });
+            return Ok(Self { net: Arc::new(Tcp), tls: None, granted });
+        }
+        let tls = Tls::new(Arc::new(Tcp), section.files()?).context("tls")?;
+        tls.for_node(&config.node.name).context("tls.certificate")?;
+        let tls = Arc::new(tls);
+        Ok(Self { net: tls.clone(), tls: Some(tls), granted: None })
+    }
+
+    /// Takes new certificates as they come, and on SIGHUP at once. SIGHUP never ends the process, TLS or not.
+    fn follow(&self, every: Duration) -> anyhow::Result<()> {
+        let mut hangup = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup())?;
+        let nudge = Arc::new(tokio::sync::Notify::new());
+        if let Some(tls) = &self.tls {
+            tracing::info!(identity = %tls.identity(), "mutual TLS");
+            tokio::spawn(tls.clone().follow(every, nudge.clone()));
+        } else {
+            tracing::warn!("plaintext: whoever reaches a listener has its role");
+        }
+        tokio::spawn(async move {
+            while hangup.recv().await.is_some() {
+                nudge.notify_one();
+            }
+        });
+        Ok(())
+    }
 }
 
 /// Closes the store here, before the process ends: RocksDB must not be at work in another thread while the C library
@@ -91,8 +141,10 @@ pub fn runtime(workers: usize) -> anyhow::Result<tokio::runtime::Runtime> {
     Ok(builder.enable_all().build()?)
 }
 
-async fn serve(config: Config, keys: BTreeMap<String, [u8; 32]>) -> anyhow::Result<Arc<kindred_rocks::RocksEngine>> {
+async fn serve(config: Config, keys: Keys, wires: Wires) -> anyhow::Result<Arc<kindred_rocks::RocksEngine>> {
     let env = crate::env::real();
+    let operations = operations(&config.listen.operations)?;
+    wires.follow(Duration::from_millis(config.tls.as_ref().map_or(5_000, |tls| tls.reload_interval_ms)))?;
     std::fs::create_dir_all(&config.node.data_dir)?;
     let engine = kindred_rocks::RocksEngine::open(&config.node.data_dir)
         .with_context(|| format!("open data directory {}", config.node.data_dir.display()))?;
@@ -105,13 +157,12 @@ async fn serve(config: Config, keys: BTreeMap<String, [u8; 32]>) -> anyhow::Resu
         }),
     )?;
     let map = ShardMap::fixed(&config.cluster.regions, config.cluster.shards_per_region);
-    let ticket_keys =
-        keys.into_iter().filter_map(|(region, key)| Some((map.region(&region)?, TicketKey(key)))).collect();
+    let ticket_keys = keys.into_ticket_keys().filter_map(|(region, key)| Some((map.region(&region)?, key))).collect();
     let node = Node::start(Options {
         engine: engine.clone(),
         log_writer,
         env: env.clone(),
-        net: Arc::new(kindred_wire::net::Tcp),
+        net: wires.net.clone(),
         name: config.node.name.clone(),
         region: config.node.region.clone(),
         peers: config.cluster.peers.clone(),
@@ -126,6 +177,9 @@ async fn serve(config: Config, keys: BTreeMap<String, [u8; 32]>) -> anyhow::Resu
             snapshot_every_entries: config.raft.snapshot_every_entries,
         },
         points: config.testing.points,
+        limits: config.limits.for_node(),
+        plaintext: wires.granted,
+        operations,
     })
     .await?;
     tracing::info!(
@@ -136,6 +190,24 @@ async fn serve(config: Config, keys: BTreeMap<String, [u8; 32]>) -> anyhow::Resu
     tracing::info!("stopping: handing leadership over");
     node.shutdown(Duration::from_secs(10)).await;
     Ok(engine)
+}
+
+/// The operations port, and the counting that it shows. Without a port nothing is counted.
+fn operations(listen: &str) -> anyhow::Result<Option<kindred_node::operations::Options>> {
+    if listen == OFF {
+        return Ok(None);
+    }
+    let handle = crate::telemetry::metrics()?;
+    let kept = handle.clone();
+    tokio::spawn(async move {
+        // What histograms were told waits in buffers until somebody looks.
+        loop {
+            tokio::time::sleep(UPKEEP_INTERVAL).await;
+            kept.run_upkeep();
+        }
+    });
+    let render = crate::telemetry::render(handle);
+    Ok(Some(kindred_node::operations::Options { net: Arc::new(Tcp), listen: listen.to_owned(), render }))
 }
 
 async fn stop_signal() -> anyhow::Result<()> {

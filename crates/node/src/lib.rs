@@ -1,16 +1,21 @@
 //! Composes a whole node: replicas, frontends and listeners, over whatever engine, clock and network it is given.
 //!
 //! ```text
-//!   gateways ──gRPC──► frontend ──Shards──► replicas ──peer stream──► other nodes
-//!                                              │
-//!                                        Engine, LogWriter
+//!   gateways ──gRPC──► who may ──► frontend ──Shards──► replicas ──peer stream──► other nodes
+//!                                                          │
+//!                                                    Engine, LogWriter
 //! ```
 //!
-//! **Invariant:** nothing here names RocksDB, a socket type or a clock; the binary and the simulator construct the same
-//! node from different parts.
+//! **Invariant:** nothing here names RocksDB, a socket type, TLS or a clock; the binary and the simulator construct the
+//! same node from different parts. **Invariant:** every connection has a [`kindred_wire::caller::Caller`]: proved by its
+//! certificate or, where the configuration says plaintext, granted.
 
 mod date;
+mod limits;
+pub mod metrics;
+pub mod operations;
 pub mod points;
+mod server;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -23,9 +28,13 @@ use kindred_core::map::ShardMap;
 use kindred_replica::{Replicas, Timings};
 use kindred_store::engine::Engine;
 use kindred_store::log_writer::LogWriter;
-use kindred_wire::net::{Net, incoming};
+use kindred_wire::caller::Role;
+use kindred_wire::net::Net;
 use kindred_wire::shards::{NoPoints, Points, Shards};
 use tokio_util::sync::CancellationToken;
+use tonic::service::Routes;
+
+pub use limits::Limits;
 
 /// Calls under way may take this long to finish once the node stops.
 const FINISH_WITHIN: Duration = Duration::from_secs(1);
@@ -58,6 +67,19 @@ pub struct Options {
     pub raft: Raft,
     /// Whether tests may hold the saga at named points.
     pub points: bool,
+    /// Bounds of both listeners.
+    pub limits: Limits,
+    /// Who connections are from that prove nothing. None: they are refused.
+    pub plaintext: Option<Plaintext>,
+    /// The operations port; simulations have none.
+    pub operations: Option<operations::Options>,
+}
+
+/// Roles without proof. Whoever reaches the gateway listener has `gateway`, whoever reaches the node listener is a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Plaintext {
+    /// Role of whoever connects to the gateway listener.
+    pub gateway: Role,
 }
 
 /// Raft timings.
@@ -96,27 +118,35 @@ pub enum Error {
 pub struct Node {
     replicas: Arc<Replicas>,
     gateway_address: String,
+    leaving: CancellationToken,
     stop: CancellationToken,
     servers: Vec<tokio::task::JoinHandle<()>>,
+    /// Tells how the node is, up to its very end.
+    watching: Vec<tokio::task::JoinHandle<()>>,
 }
 
 impl Node {
-    /// Starts it. Returns once both listeners are bound; health tells when it serves.
+    /// Starts it. Returns once all listeners are bound; health tells when it serves.
     pub async fn start(options: Options) -> Result<Self, Error> {
+        metrics::describe();
         let region = options.map.region(&options.region).ok_or_else(|| Error::UnknownRegion(options.region.clone()))?;
-        let listen = async |address: &String| {
-            let bound = options.net.listen(address.clone()).await;
+        let listen = async |net: &Arc<dyn Net>, address: &String| {
+            let bound = net.listen(address.clone()).await;
             bound.map_err(|source| Error::Listen { address: address.clone(), source })
         };
-        let node_listener = listen(&options.listen_node).await?;
-        let gateway_listener = listen(&options.listen_gateway).await?;
+        let node_listener = listen(&options.net, &options.listen_node).await?;
+        let gateway_listener = listen(&options.net, &options.listen_gateway).await?;
+        let operations = match options.operations {
+            Some(port) => Some((listen(&port.net, &port.listen).await?, port.render)),
+            None => None,
+        };
         let gateway_address = gateway_listener.local_addr().unwrap_or_else(|_| options.listen_gateway.clone());
 
         let holds = points::Holds::new(&options.name);
-        let points: Arc<dyn Points> = if options.points { Arc::new(holds.clone()) } else { Arc::new(NoPoints) };
+        let Raft { heartbeat_ms, election_min_ms, election_max_ms, snapshot_every_entries } = options.raft;
         let replicas = Replicas::start(kindred_replica::Options {
             engine: options.engine,
-            log_writer: options.log_writer,
+            log_writer: options.log_writer.clone(),
             env: options.env.clone(),
             net: options.net,
             book: options.peers,
@@ -124,33 +154,34 @@ impl Node {
             region,
             map: options.map,
             ticket_keys: options.ticket_keys,
-            timings: Timings {
-                heartbeat_ms: options.raft.heartbeat_ms,
-                election_min_ms: options.raft.election_min_ms,
-                election_max_ms: options.raft.election_max_ms,
-            },
-            snapshot_every: options.raft.snapshot_every_entries,
+            timings: Timings { heartbeat_ms, election_min_ms, election_max_ms },
+            snapshot_every: snapshot_every_entries,
         })
         .await?;
 
-        let stop = CancellationToken::new();
-        let date = date::DateLayer::new(options.env.clone());
-        let peers = server().layer(date.clone()).add_service(replicas.peer_service());
-        let shards: Arc<dyn Shards> = replicas.clone();
+        let (leaving, stop) = (CancellationToken::new(), CancellationToken::new());
+        let (env, limits, granted) = (options.env, options.limits, options.plaintext);
         let health = tonic_health::server::health_reporter();
-        let mut routes = kindred_frontend::services(shards, points, options.env).add_service(health.1);
-        if options.points {
-            let watched = replicas.clone();
-            let status: points::StatusSource = Arc::new(move || shard_status(&watched));
-            routes = routes.add_service(points::Service::new(holds, status));
-        }
-        let gateways = server().layer(date).add_routes(routes);
+        let public = public(&replicas, options.points.then_some(holds), &env, limits).add_service(health.1);
+        let role = granted.map(|granted| granted.gateway);
+        let gateways = server::Served::new("gateway", public, role, limits, &env);
+        let peers = Routes::new(replicas.peer_service());
+        let nodes = server::Served {
+            connections_max: limits.node_connections_max,
+            connection_age: limits.node_connection_age,
+            ..server::Served::new("node", peers, granted.map(|_| Role::Node), limits, &env)
+        };
         let servers = vec![
-            spawn_server(peers, node_listener, stop.clone()),
-            spawn_server(gateways, gateway_listener, stop.clone()),
-            tokio::spawn(report_health(replicas.clone(), health.0, stop.clone())),
+            server::spawn(nodes, node_listener, stop.clone()),
+            server::spawn(gateways, gateway_listener, stop.clone()),
         ];
-        Ok(Self { replicas, gateway_address, stop, servers })
+        let mut watching = vec![tokio::spawn(report_health(replicas.clone(), health.0, leaving.clone()))];
+        if let Some((listener, render)) = operations {
+            let (replicas, leaving, log_writer) = (replicas.clone(), leaving.clone(), options.log_writer);
+            let watched = operations::Watched { replicas, log_writer, env, leaving };
+            watching.push(tokio::spawn(operations::run(watched, listener, render)));
+        }
+        Ok(Self { replicas, gateway_address, leaving, stop, servers, watching })
     }
 
     /// Where gateways connect.
@@ -163,8 +194,10 @@ impl Node {
         &self.replicas
     }
 
-    /// Unready, hand leadership over, finish what is under way, stop. Membership never changes.
+    /// Unready first, so that nobody is sent here any more; then leadership is handed over, what is under way is finished,
+    /// connections are told to go away, and all stops. Membership never changes.
     pub async fn shutdown(self, within: Duration) {
+        self.leaving.cancel();
         let _ = tokio::time::timeout(within, async {
             self.replicas.hand_over().await;
             self.stop.cancel();
@@ -177,54 +210,35 @@ impl Node {
             self.replicas.shutdown().await;
         })
         .await;
+        self.watching.iter().for_each(tokio::task::JoinHandle::abort);
     }
 }
 
-/// Bounds of both listeners (architecture.md §10). Message sizes are set per service.
-fn server() -> tonic::transport::Server {
-    tonic::transport::Server::builder()
-        .max_concurrent_streams(1_024)
-        .http2_max_header_list_size(16 * 1024)
-        .initial_stream_window_size(4 << 20)
-        .initial_connection_window_size(16 << 20)
-        .http2_keepalive_interval(Some(Duration::from_secs(20)))
-        .http2_keepalive_timeout(Some(Duration::from_secs(10)))
-        .tcp_nodelay(true)
+/// What gateways and operators may call, but for health.
+fn public(replicas: &Arc<Replicas>, holds: Option<points::Holds>, env: &Env, limits: Limits) -> Routes {
+    let bounds =
+        kindred_frontend::Bounds { request_bytes_max: limits.request_bytes_max, call_within: limits.call_within };
+    let points: Arc<dyn Points> = match &holds {
+        Some(holds) => Arc::new(holds.clone()),
+        None => Arc::new(NoPoints),
+    };
+    let shards: Arc<dyn Shards> = replicas.clone();
+    let routes = kindred_frontend::services_within(shards, points, env.clone(), bounds);
+    let Some(holds) = holds else { return routes };
+    let watched = replicas.clone();
+    let status: points::StatusSource = Arc::new(move || shard_status(&watched));
+    routes.add_service(points::Service::new(holds, status))
 }
 
-fn spawn_server<L>(
-    router: tonic::transport::server::Router<L>,
-    listener: Box<dyn kindred_wire::net::Listener>,
-    stop: CancellationToken,
-) -> tokio::task::JoinHandle<()>
-where
-    L: tower::Layer<tonic::service::Routes> + Clone + Send + 'static,
-    L::Service: tower::Service<
-            http::Request<tonic::body::Body>,
-            Response = http::Response<tonic::body::Body>,
-            Error: Into<Box<dyn std::error::Error + Send + Sync>> + Send,
-            Future: Send,
-        > + Clone
-        + Send
-        + 'static,
-{
-    tokio::spawn(async move {
-        let served = router.serve_with_incoming_shutdown(incoming(listener), stop.cancelled_owned()).await;
-        if let Err(error) = served {
-            tracing::error!(%error, "a listener ended");
-        }
-    })
-}
-
-/// Serving while every shard of the node has a leader that it knows; NOT_SERVING before that and once it stops.
+/// Serving while every shard of the node has a leader that it knows; NOT_SERVING before that and once it is leaving.
 async fn report_health(
     replicas: Arc<Replicas>,
     reporter: tonic_health::server::HealthReporter,
-    stop: CancellationToken,
+    leaving: CancellationToken,
 ) {
     let mut before = None;
     loop {
-        let ready = replicas.ready() && !stop.is_cancelled();
+        let ready = replicas.ready() && !leaving.is_cancelled();
         if before != Some(ready) {
             let status =
                 if ready { tonic_health::ServingStatus::Serving } else { tonic_health::ServingStatus::NotServing };
@@ -233,7 +247,7 @@ async fn report_health(
         }
         tokio::select! {
             biased;
-            () = stop.cancelled() => {
+            () = leaving.cancelled() => {
                 reporter.set_service_status("", tonic_health::ServingStatus::NotServing).await;
                 return;
             }

@@ -22,7 +22,7 @@ use crate::replica::Replica;
 /// Effects looked at together; more than are performed, so that one deaf shard does not hide the others' effects.
 const EFFECTS_SEEN_MAX: usize = 1_024;
 /// One effect, or one step of a saga, may take this long.
-const PERFORM_WITHIN: Duration = Duration::from_secs(3);
+pub(crate) const PERFORM_WITHIN: Duration = Duration::from_secs(3);
 /// Effects that come within this time are performed together.
 const GATHER: Duration = Duration::from_millis(8);
 /// A shard that took no effect is left alone for this long.
@@ -42,11 +42,11 @@ pub async fn run(replica: Arc<Replica>, shards: Arc<dyn Shards>, links: Arc<Link
 }
 
 /// A command of the cluster's own. Its request id is kept nowhere.
-fn by_cluster(command: Command) -> Envelope {
+pub(crate) fn by_cluster(command: Command) -> Envelope {
     Envelope { request: RequestId([0; 16]), policy_version: 0, proven: Proven::Cluster, command }
 }
 
-fn submission(envelope: Envelope) -> Submission {
+pub(crate) fn submission(envelope: Envelope) -> Submission {
     Submission { envelope, proof: None, possession: None, reference: None, propose_within_ms: PROPOSE_WITHIN_MS }
 }
 
@@ -172,23 +172,33 @@ async fn perform_some(
     first: &mut u64,
 ) -> usize {
     let Some(items) = replica.noted(replica.state.read(|view, _| outbox(view, first))) else { return 0 };
+    let now_ms = replica.state.read(|_, live| live.time_ms);
     let addressed = items.into_iter().filter_map(|item| {
         let (target, command) = addressed(shards.as_ref(), &item)?;
-        (!deaf.contains_key(&target)).then_some((item.id, target, command))
+        let is_stale = crate::homing::is_stale(&command, item.due_ms, now_ms);
+        (!deaf.contains_key(&target)).then_some((item.id, target, command, is_stale))
     });
-    let mut performing: FuturesUnordered<_> = addressed
+    // Notices last: those for a home that is down must not stand in front of what has to be told.
+    let (notices, others): (Vec<_>, Vec<_>) =
+        addressed.partition(|(_, _, command, _)| crate::homing::for_home(command).is_some());
+    let known_deaf: BTreeSet<_> = deaf.keys().copied().collect();
+    let mut performing: FuturesUnordered<_> = others
+        .into_iter()
+        .chain(notices)
         .take(ACK_EFFECTS_MAX)
-        .map(|(id, target, command)| async move {
-            let performed = timeout(PERFORM_WITHIN, shards.submit(target, submission(by_cluster(command)))).await;
-            (id, target, matches!(performed, Ok(Ok(_))))
+        .map(|(id, target, command, is_stale)| {
+            let known_deaf = &known_deaf;
+            async move { (id, is_stale, crate::homing::perform(shards.as_ref(), target, command, known_deaf).await) }
         })
         .collect();
     let mut effects = Vec::new();
-    while let Some((id, target, performed)) = performing.next().await {
-        if performed {
+    while let Some((id, is_stale, performed)) = performing.next().await {
+        if let Err(silent) = performed {
+            // One that was deaf before was not asked: it is not to stay deaf for that.
+            deaf.entry(silent).or_insert(Instant::now() + DEAF_FOR);
+        }
+        if performed.is_ok() || is_stale {
             effects.push(id);
-        } else {
-            deaf.insert(target, Instant::now() + DEAF_FOR);
         }
     }
     effects.sort_unstable();
@@ -211,6 +221,7 @@ fn outbox(view: &dyn View, first: &mut u64) -> Result<Vec<OutboxItem>, ReadError
     Ok(items)
 }
 
+/// Who hears of it first. What is for an account's home is sent by way of the directory ([`crate::homing`]).
 fn addressed(shards: &dyn Shards, item: &OutboxItem) -> Option<(ShardId, Command)> {
     let map = shards.map();
     Some(match &item.effect {
@@ -224,6 +235,18 @@ fn addressed(shards: &dyn Shards, item: &OutboxItem) -> Option<(ShardId, Command
         Effect::MarkDeleted { account, claim } => {
             let (account, claim) = (account.clone(), *claim);
             (map.directory(&account)?, Command::MarkDeleted { account, claim })
+        }
+        Effect::AttachCode { account, ticket, requester } => {
+            let (account, ticket, requester) = (account.clone(), *ticket, requester.clone());
+            (map.directory(&account)?, Command::AttachCode { account, ticket, requester })
+        }
+        Effect::HoldCode { account, ticket } => {
+            let (account, ticket) = (account.clone(), *ticket);
+            (map.directory(&account)?, Command::HoldCode { account, ticket })
+        }
+        Effect::DetachCode { account, ticket } => {
+            let (account, ticket) = (account.clone(), *ticket);
+            (map.directory(&account)?, Command::DetachCode { account, ticket })
         }
     })
 }

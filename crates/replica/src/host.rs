@@ -24,6 +24,7 @@ use openraft::async_runtime::WatchReceiver as _;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use crate::cache::Records;
 use crate::codec::Compact as _;
 use crate::error::Error;
 use crate::frames::proto::peer_server::PeerServer;
@@ -123,6 +124,7 @@ pub struct Replicas {
     /// One replica is opened at a time, so that no shard ever gets two ids at once.
     opening: tokio::sync::Mutex<()>,
     full: Arc<AtomicBool>,
+    records: Arc<Records>,
     /// Shards whose replica does not run, and whether its records are damaged.
     broken: Mutex<BTreeMap<ShardId, bool>>,
     stopping: watch::Sender<bool>,
@@ -158,6 +160,7 @@ impl Replicas {
             hosted: RwLock::default(),
             opening: tokio::sync::Mutex::default(),
             full: Arc::default(),
+            records: Arc::default(),
             broken: Mutex::default(),
             stopping: watch::Sender::new(false),
             tasks: Mutex::default(),
@@ -249,6 +252,7 @@ impl Replicas {
             log_writer: self.log_writer.clone(),
             env: self.env.clone(),
             health: health.clone(),
+            records: self.records.clone(),
         };
         let state = Arc::new(State::open(opening(), shard, region)?);
         let parts = Parts {
@@ -306,16 +310,6 @@ impl Replicas {
         tracing::warn!(shard = shard.0, "a damaged replica was discarded; it is rebuilt from its peers under a new id");
         metrics::counter!(crate::metrics::REPLICAS_REBUILT).increment(1);
         Ok(())
-    }
-
-    /// True while this node's replica of every shard is a settled voter and in touch with a leader that has a quorum.
-    pub fn ready(&self) -> bool {
-        let is_ready = |replica: Arc<Replica>| {
-            replica.leader().is_some()
-                && replica.is_in_touch()
-                && crate::forming::has_place(&replica, &self.identity.name)
-        };
-        self.map.shards().iter().all(|(shard, _)| self.replica(*shard).is_some_and(is_ready))
     }
 
     /// Every replica of this node.

@@ -15,6 +15,7 @@
 //!
 //! Reading order: [`host`], [`replica`], [`proposer`], [`machine`], [`log_store`], [`network`], [`peer`], [`forming`].
 
+pub mod cache;
 pub mod codec;
 mod duties;
 mod error;
@@ -22,6 +23,7 @@ mod forming;
 mod frames;
 mod freshness;
 pub mod health;
+mod homing;
 mod host;
 pub mod identity;
 mod link;
@@ -31,6 +33,7 @@ pub mod metrics;
 mod network;
 mod peer;
 mod proposer;
+mod ready;
 mod replica;
 pub mod runtime;
 mod snapshot;
@@ -39,4 +42,5 @@ pub mod types;
 
 pub use error::Error;
 pub use host::{Options, Replicas, Status, Timings};
+pub use ready::Census;
 pub use replica::Replica;

@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use kindred_wire::net::{Net, channel};
+use kindred_wire::net::{Net, channel_to_node};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep, timeout};
 
@@ -58,6 +58,7 @@ struct State {
     queue: Option<mpsc::Sender<Frame>>,
     pending: BTreeMap<u64, oneshot::Sender<Answer>>,
     peer: Option<Hello>,
+    trouble: Option<String>,
 }
 
 /// A sent request; dropping it forgets the answer.
@@ -136,6 +137,7 @@ impl Link {
         let mut state = self.lock();
         state.queue = Some(queue);
         state.peer = Some(peer);
+        state.trouble = None;
     }
 
     fn disconnected(&self) {
@@ -171,7 +173,7 @@ impl Link {
 
     /// One connection from dialling to its end; true if it was ever up.
     async fn session(&self, net: Arc<dyn Net>, address: &str) -> bool {
-        let Ok(channel) = channel(net, address) else { return false };
+        let Ok(channel) = channel_to_node(net, address, &self.name) else { return false };
         let mut client = PeerClient::new(channel)
             .max_decoding_message_size(MESSAGE_BYTES_MAX)
             .max_encoding_message_size(MESSAGE_BYTES_MAX);
@@ -180,7 +182,11 @@ impl Link {
         if queue.try_send(hello).is_err() {
             return false;
         }
-        let Ok(Ok(answer)) = timeout(CONNECT_TIMEOUT, client.exchange(pack(outgoing))).await else { return false };
+        let answer = match timeout(CONNECT_TIMEOUT, client.exchange(pack(outgoing))).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(status)) => return self.trouble(&status),
+            Err(_) => return false,
+        };
         let mut incoming = answer.into_inner();
         let Ok(Ok(Some(first))) = timeout(CONNECT_TIMEOUT, incoming.message()).await else { return false };
         let Some(peer) = self.greeted(&first) else { return false };
@@ -216,6 +222,16 @@ impl Link {
         }
     }
 
+    /// Tells why there is no connection, once for as long as it is the same.
+    fn trouble(&self, status: &tonic::Status) -> bool {
+        let cause = std::error::Error::source(status).map_or_else(|| status.message().to_owned(), deepest);
+        let before = self.lock().trouble.replace(cause.clone());
+        if before.as_ref() != Some(&cause) {
+            tracing::warn!(peer = self.name, cause, "no connection");
+        }
+        false
+    }
+
     /// The peer's hello, if it is of our cluster, or one of us is empty.
     fn greeted(&self, first: &Frames) -> Option<Hello> {
         let frame = first.frames.first()?;
@@ -230,6 +246,13 @@ impl Link {
         }
         Some(hello)
     }
+}
+
+fn deepest(mut error: &(dyn std::error::Error + 'static)) -> String {
+    while let Some(source) = error.source() {
+        error = source;
+    }
+    error.to_string()
 }
 
 /// All peers of the address book.

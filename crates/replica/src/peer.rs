@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytes::Bytes;
 use futures::{Stream, StreamExt as _};
 use kindred_core::id::ShardId;
+use kindred_wire::caller::{Caller, Role};
 use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, StreamAppendError, TransferLeaderRequest, VoteRequest,
 };
@@ -46,9 +47,12 @@ impl peer_server::Peer for PeerService {
     type ExchangeStream = Pin<Box<dyn Stream<Item = Result<Frames, Status>> + Send>>;
 
     async fn exchange(&self, request: Request<Streaming<Frames>>) -> Result<Response<Self::ExchangeStream>, Status> {
+        let caller = request.extensions().get::<Caller>().filter(|caller| caller.role == Role::Node).cloned();
+        let caller = caller.ok_or_else(|| Status::permission_denied("only nodes call this"))?;
         let (answers, queue) = mpsc::channel(FRAMES_QUEUED_MAX);
         let exchange = Exchange {
             replicas: self.0.clone(),
+            certified: caller,
             answers,
             appends: BTreeMap::new(),
             under_way: Arc::new(Semaphore::new(UNDER_WAY_MAX)),
@@ -61,6 +65,8 @@ impl peer_server::Peer for PeerService {
 /// One stream of a peer.
 struct Exchange {
     replicas: Arc<Replicas>,
+    /// Who the connection is from.
+    certified: Caller,
     answers: mpsc::Sender<Frame>,
     appends: BTreeMap<(u32, u64), mpsc::Sender<Arrived>>,
     under_way: Arc<Semaphore>,
@@ -102,11 +108,14 @@ impl Exchange {
         }
     }
 
-    /// The first frame says who calls; a node of another cluster is told no more.
+    /// The first frame says who calls; a node of another cluster, or of another name than its certificate's, is told no
+    /// more.
     async fn greet(&self, frame: &Frame) -> Option<Hello> {
         let identity = self.replicas.identity();
         let hello = Hello::decode(frame.payload.clone()).ok();
-        let known = |hello: &Hello| identity.compatible(hello) && self.replicas.knows(&hello.name);
+        let known = |hello: &Hello| {
+            identity.compatible(hello) && self.replicas.knows(&hello.name) && self.certified.may_be(&hello.name)
+        };
         let welcome = hello.filter(|hello| frame.kind() == Kind::Hello && known(hello));
         let answer = welcome.as_ref().map(|_| identity.hello().encode()).ok_or_else(|| Failure::Refused.into());
         self.answers.send(frame.answer(answer)).await.ok()?;

@@ -83,7 +83,8 @@ impl Proposer {
         let started_ms = self.env.clock.monotonic_ms();
         let written = self.raft.client_write(Data(encode_entry(&entry))).await;
         let took_ms = self.env.clock.monotonic_ms().saturating_sub(started_ms);
-        metrics::histogram!(crate::metrics::PROPOSAL_MS).record(f64::from(u32::try_from(took_ms).unwrap_or(u32::MAX)));
+        metrics::histogram!(crate::metrics::PROPOSAL_SECONDS)
+            .record(f64::from(u32::try_from(took_ms).unwrap_or(u32::MAX)) / 1_000.0);
         match written {
             Ok(response) => {
                 let shard_time_ms = response.data.time_ms;

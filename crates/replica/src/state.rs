@@ -16,6 +16,7 @@ use kindred_store::log_writer::LogWriter;
 use kindred_store::state::{StateView, writes};
 use tokio::sync::watch;
 
+use crate::cache::{CachedView, Records, Space};
 use crate::codec::{Compact, Malformed, take_option};
 use crate::error::Error;
 use crate::health::Health;
@@ -37,6 +38,7 @@ pub struct State {
     entries_applied: AtomicU64,
     health: Arc<Health>,
     log_writer: LogWriter,
+    records: Arc<Records>,
     /// Next generation to stage a snapshot in; never one that was used before by this process.
     next_generation: Mutex<u32>,
 }
@@ -51,6 +53,8 @@ pub struct Opening {
     pub env: Env,
     /// Flags that the replica's parts share.
     pub health: Arc<Health>,
+    /// The node's cache of records.
+    pub records: Arc<Records>,
 }
 
 /// Where the state stands.
@@ -65,6 +69,8 @@ pub struct Live {
     pub time_ms: u64,
     /// This node's monotonic clock when that shard time was applied.
     seen_at_ms: u64,
+    /// Where its records are cached.
+    space: Space,
 }
 
 /// The durable part of [`Live`].
@@ -92,7 +98,7 @@ impl Compact for Applied {
 impl State {
     /// Opens the shard's state, and clears what an interrupted snapshot left behind.
     pub fn open(opening: Opening, shard: ShardId, region: RegionIndex) -> Result<Self, Error> {
-        let Opening { engine, log_writer, env, health } = opening;
+        let Opening { engine, log_writer, env, health, records } = opening;
         let stored = read_meta::<Applied>(engine.as_ref(), shard, MetaKey::Applied)?;
         let (generation, applied, membership) = match stored {
             Some(stored) => (stored.generation, stored.applied, stored.membership),
@@ -100,7 +106,8 @@ impl State {
         };
         engine.commit(others(shard, generation), Durability::Buffered)?;
         let time_ms = shard_time(engine.as_ref(), shard, generation)?;
-        let live = Live { generation, applied, membership, time_ms, seen_at_ms: env.clock.monotonic_ms() };
+        let (seen_at_ms, space) = (env.clock.monotonic_ms(), records.space());
+        let live = Live { generation, applied, membership, time_ms, seen_at_ms, space };
         Ok(Self {
             shard,
             region,
@@ -113,6 +120,7 @@ impl State {
             entries_applied: AtomicU64::new(0),
             health,
             log_writer,
+            records,
             next_generation: Mutex::new(generation + 1),
         })
     }
@@ -122,9 +130,10 @@ impl State {
     }
 
     /// Reads at one point of the log: nothing is applied meanwhile. Keep it short.
-    pub fn read<T>(&self, look: impl FnOnce(&StateView<'_>, &Live) -> T) -> T {
+    pub fn read<T>(&self, look: impl FnOnce(&CachedView<'_>, &Live) -> T) -> T {
         let live = self.live();
-        look(&StateView::new(self.engine.as_ref(), self.shard, live.generation), &live)
+        let stored = StateView::new(self.engine.as_ref(), self.shard, live.generation);
+        look(&CachedView::new(stored, &self.records, live.space), &live)
     }
 
     /// Shard time as it would be if an entry were proposed now.
@@ -183,6 +192,7 @@ impl State {
         let record = Applied { generation: live.generation, applied: Some(change.log_id), membership };
         batch.push(put_meta(self.shard, MetaKey::Applied, &record));
         self.engine.commit(batch, Durability::Buffered)?;
+        self.records.committed(live.space, change.changes);
         live.membership = record.membership;
         live.applied = Some(change.log_id);
         if let Some(time_ms) = change.time_ms {
@@ -245,7 +255,8 @@ impl State {
         self.log_writer.write(vec![put_meta(self.shard, MetaKey::Applied, &record)]).await?;
         {
             let mut live = self.live.write().unwrap_or_else(PoisonError::into_inner);
-            *live = Live { generation, applied, membership, time_ms, seen_at_ms: self.env.clock.monotonic_ms() };
+            let (seen_at_ms, space) = (self.env.clock.monotonic_ms(), self.records.space());
+            *live = Live { generation, applied, membership, time_ms, seen_at_ms, space };
             self.engine.commit(others(self.shard, generation), Durability::Buffered)?;
         }
         self.applied.send_replace(applied.map_or(0, |id| id.index));

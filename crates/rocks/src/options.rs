@@ -56,7 +56,9 @@ fn of(column: Column, cache: &Cache) -> Options {
         options.set_memtable_prefix_bloom_ratio(0.05);
     }
     options.set_block_based_table_factory(&blocks);
-    options.set_compression_type(DBCompressionType::Lz4);
+    // What is young is rewritten or removed soon, and compressing it took more time than writing it; old state is worth it.
+    let levels = [DBCompressionType::None, DBCompressionType::None, DBCompressionType::Lz4];
+    options.set_compression_per_level(&levels);
     options.set_max_write_buffer_number(4);
     // The same for all: with atomic flushes the first column that is full flushes the others too.
     options.set_write_buffer_size(32 * MIB);

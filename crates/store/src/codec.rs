@@ -12,6 +12,7 @@
 //! arm of a oneof, an id of another width) is malformed and never a default. Nesting is bounded by the schema, in which
 //! no message contains itself.
 
+mod code;
 mod convert;
 mod decision;
 mod entity;
@@ -22,7 +23,7 @@ mod shard;
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 use kindred_core::command::{Answer, Committed, Entry, Query, Submission};
-use kindred_core::state::{Key, Record};
+use kindred_core::state::{Key, Record, Timer};
 use prost::Message;
 
 use crate::engine;
@@ -81,8 +82,12 @@ pub enum Kind {
     Timer = 72,
     /// [`Record::Outbox`].
     Outbox = 73,
+    /// [`Record::Codes`].
+    Codes = 76,
     /// See [`Key::KeyIndex`].
     KeyIndex = 96,
+    /// [`Record::Removals`].
+    Removals = 100,
 }
 
 /// Bytes that are not what they should be, and in what.
@@ -152,9 +157,11 @@ pub fn encode_record(record: &Record) -> Bytes {
         Record::Ticket(ticket) => sealed(Kind::Ticket, &pb::Ticket::from(ticket)),
         Record::Reply(kept) => sealed(Kind::Reply, &pb::KeptReply::from(kept)),
         Record::Timer => sealed(Kind::Timer, &pb::Unit {}),
+        Record::Removals(timers) => sealed(Kind::Removals, &reply::removals(timers)),
         Record::Outbox(item) => sealed(Kind::Outbox, &pb::OutboxItem::from(item)),
         Record::Stub(stub) => sealed(Kind::Stub, &pb::Stub::from(stub)),
         Record::Deleted(deletion) => sealed(Kind::Deleted, &pb::Deletion::from(deletion)),
+        Record::Codes(codes) => sealed(Kind::Codes, &pb::Codes::from(codes)),
     }
 }
 
@@ -175,6 +182,9 @@ pub fn decode_record(key: &Key, bytes: &Bytes) -> Result<Record, Malformed> {
         Key::AccountReply(..) | Key::TicketReply(..) => {
             Record::Reply(unseal::<pb::KeptReply>(Kind::Reply, bytes, "kept reply")?.try_into()?)
         }
+        Key::Timer(_, Timer::Removals(_)) => {
+            Record::Removals(reply::timers(unseal::<pb::Removals>(Kind::Removals, bytes, "removals")?)?)
+        }
         Key::Timer(..) => {
             unseal::<pb::Unit>(Kind::Timer, bytes, "timer")?;
             Record::Timer
@@ -183,6 +193,7 @@ pub fn decode_record(key: &Key, bytes: &Bytes) -> Result<Record, Malformed> {
         Key::Stub(..) => Record::Stub(unseal::<pb::Stub>(Kind::Stub, bytes, "stub")?.try_into()?),
         Key::Deleted(_) => Record::Deleted(unseal::<pb::Deletion>(Kind::Deleted, bytes, "deletion")?.into()),
         Key::KeyIndex(..) => return Err(Malformed("an index entry among records")),
+        Key::Codes(_) => Record::Codes(unseal::<pb::Codes>(Kind::Codes, bytes, "codes")?.try_into()?),
     })
 }
 

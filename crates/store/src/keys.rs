@@ -23,17 +23,18 @@
 //! | 8 AccountReply | account, request | one per request, for `RESULT_TTL_MS` | account commands, Tick |
 //! | 9 TicketReply | ticket, request | one per request, for `RESULT_TTL_MS` | ticket commands, Tick |
 //! | 10 Timer | due ms (u64), timer tag (u8), its ids | about one per ticket, reply, outcome and tombstone | all of these |
-//! | 11 Outbox | number (u64) | one per unperformed effect | Link, DecideTicket, Register, Delete, AckEffects |
+//! | 11 Outbox | number (u64) | one per unperformed effect | Link, DecideTicket, Register, Delete, CODE tickets, AckEffects |
 //! | 32 KeyIndex | account, device key | one per device key that ever ended, while the account lives | with Tombstone, Tick; value: session id |
 //! | 40 Stub | account, session | one per ended session without a tombstone, for ever | Delete, Tick |
 //! | 41 Deleted | account | one per deleted account, for ever | Delete |
+//! | 60 Codes | account | one per account with a code lately | AttachCode, HoldCode, DetachCode, Delete, Tick |
 //!
 //! # Column `meta`: shard ‖ tag (u8)
 //!
 //! See [`MetaKey`]. The shard id `0xFFFF_FFFF` is no shard: under it are the node's own facts.
 //!
 //! Integers are big-endian. An account id is written with `00` escaped as `00 FF` and ends with `00 00`; all other ids
-//! have a fixed width. Both keep the order of the values, so the order of keys is that of [`Key`].
+//! have a fixed width. Both keep the order of the values, so the order of records is that of [`Key`].
 
 use kindred_core::id::{AccountId, DeviceKey, RequestId, SessionId, ShardId, TicketId};
 use kindred_core::state::{Key, Timer};
@@ -57,6 +58,7 @@ const OUTBOX: u8 = 11;
 const KEY_INDEX: u8 = 32;
 const STUB: u8 = 40;
 const DELETED: u8 = 41;
+const CODES: u8 = 60;
 
 const TICKET_DEADLINE: u8 = 1;
 const SAGA: u8 = 2;
@@ -64,8 +66,10 @@ const TICKET_REMOVAL: u8 = 3;
 const ACCOUNT_REPLY_REMOVAL: u8 = 4;
 const TICKET_REPLY_REMOVAL: u8 = 5;
 const OUTCOME_REMOVAL: u8 = 6;
+const REMOVALS: u8 = 7;
 const TOMBSTONE_AGEING: u8 = 40;
 const ERASURE: u8 = 41;
+const CODES_REMOVAL: u8 = 60;
 
 /// Key in column `meta`, one each per shard. Values are opaque payloads of the replica, sealed as [`MetaKey::kind`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -221,6 +225,7 @@ pub fn parse_state(key: &[u8]) -> Result<(ShardId, u32, Key), Malformed> {
         STUB => Key::Stub(rest.account()?, SessionId(rest.array()?)),
         DELETED => Key::Deleted(rest.account()?),
         KEY_INDEX => Key::KeyIndex(rest.account()?, DeviceKey(rest.array()?)),
+        CODES => Key::Codes(rest.account()?),
         _ => return Err(Malformed("unknown tag in a state key")),
     };
     rest.end().map(|()| (shard, generation, key))
@@ -297,6 +302,10 @@ fn push_record_key(out: &mut Vec<u8>, key: &Key) {
             out.push(DELETED);
             push_account(out, account);
         }
+        Key::Codes(account) => {
+            out.push(CODES);
+            push_account(out, account);
+        }
     }
 }
 
@@ -323,7 +332,24 @@ fn push_timer(out: &mut Vec<u8>, timer: &Timer) {
             tagged(TOMBSTONE_AGEING, Some(account), [session.as_bytes(), &[]]);
         }
         Timer::Erasure(account) => tagged(ERASURE, Some(account), [&[], &[]]),
+        Timer::Removals(log_index) => tagged(REMOVALS, None, [&log_index.to_be_bytes(), &[]]),
+        Timer::CodesRemoval(account) => tagged(CODES_REMOVAL, Some(account), [&[], &[]]),
     }
+}
+
+/// A timer by itself, as it stands at the end of its key.
+pub(crate) fn timer(timer: &Timer) -> Vec<u8> {
+    let mut out = Vec::with_capacity(40);
+    push_timer(&mut out, timer);
+    out
+}
+
+/// Reads what [`timer`] wrote.
+pub(crate) fn parse_timer(bytes: &[u8]) -> Result<Timer, Malformed> {
+    let mut rest = Rest(bytes);
+    let timer = rest.timer()?;
+    rest.end()?;
+    Ok(timer)
 }
 
 fn push_account(out: &mut Vec<u8>, account: &AccountId) {
@@ -396,6 +422,8 @@ impl Rest<'_> {
             OUTCOME_REMOVAL => Timer::OutcomeRemoval(self.account()?, TicketId(self.array()?)),
             TOMBSTONE_AGEING => Timer::TombstoneAgeing(self.account()?, SessionId(self.array()?)),
             ERASURE => Timer::Erasure(self.account()?),
+            REMOVALS => Timer::Removals(self.u64()?),
+            CODES_REMOVAL => Timer::CodesRemoval(self.account()?),
             _ => return Err(Malformed("unknown tag of a timer")),
         })
     }

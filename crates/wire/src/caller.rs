@@ -37,6 +37,19 @@ impl Role {
 pub struct Caller {
     /// Its role.
     pub role: Role,
-    /// Its name within the role, for audit; at most 64 bytes.
+    /// Its name within the role, for audit; at most 64 bytes. Empty where nobody proves who they are, because the
+    /// configuration asked for plaintext and grants the role to whoever connects.
     pub name: Arc<str>,
+}
+
+impl Caller {
+    /// Whoever connects to a plaintext listener that grants this role.
+    pub fn unproven(role: Role) -> Self {
+        Self { role, name: Arc::from("") }
+    }
+
+    /// False if it has proved to be somebody else.
+    pub fn may_be(&self, name: &str) -> bool {
+        self.name.is_empty() || *self.name == *name
+    }
 }

@@ -3,10 +3,12 @@
 
 use bytes::Bytes;
 use kindred_core::canonical::DeviceProof;
+use kindred_core::code::{Code, MatchNumber};
 use kindred_core::id::{AccountId, DeviceKey, Digest, RequestId, SessionId, Signature, TicketId};
 use kindred_core::limits;
 use kindred_core::model::{
-    Actor, Approval, ApprovalKind, Device, EndReason, Receipt, Requester, Role, Session, SetChange, Stub, Tombstone,
+    Actor, Approval, ApprovalKind, Device, EndReason, Method, Receipt, Requester, Role, Session, SetChange, Stub,
+    Tombstone,
 };
 
 use crate::pb::{pairing::v1 as pairing, session::v1 as session};
@@ -152,6 +154,26 @@ pub fn approval(approval: &Approval) -> pairing::Approval {
         envelope_hash: raw(approval.envelope_hash.as_bytes()),
         lifetime_ms: approval.lifetime_ms,
         signature: raw(approval.signature.as_bytes()),
+    }
+}
+
+/// The number that an approval carries; none is empty.
+pub fn number_in(number: &str) -> Decoded<Option<MatchNumber>> {
+    if number.is_empty() { Ok(None) } else { MatchNumber::parse(number).map(Some).ok_or(Invalid("number")) }
+}
+
+/// A code as it was typed.
+pub fn code_in(typed: &str) -> Decoded<Code> {
+    Code::parse(typed).ok_or(Invalid("code"))
+}
+
+/// How a ticket gets to the phone. Only CODE names an account.
+pub fn method_in(method: i32, account: &[u8]) -> Decoded<Method> {
+    match pairing::Method::try_from(method) {
+        Ok(pairing::Method::Unspecified | pairing::Method::Qr) if account.is_empty() => Ok(Method::Qr),
+        Ok(pairing::Method::Code) => Ok(Method::Code { account: account_id(account, "account")?, wrong_tries: 0 }),
+        Ok(_) => Err(Invalid("account")),
+        Err(_) => Err(Invalid("method")),
     }
 }
 

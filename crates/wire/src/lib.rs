@@ -10,13 +10,15 @@
 //! Owns: the public protobuf packages, the [`reason::Reason`] table, the encoding of status details. Must not know: how a
 //! shard keeps its state, who serves a call.
 //!
-//! Reading order: [`reason`], [`status`], [`nonce`], [`convert`], [`shards`], [`net`].
+//! Reading order: [`reason`], [`status`], [`nonce`], [`convert`], [`shards`], [`net`], [`tls`].
 
 pub mod caller;
 pub mod convert;
+pub mod metrics;
 pub mod net;
 pub mod nonce;
 pub mod pb;
 pub mod reason;
 pub mod shards;
 pub mod status;
+pub mod tls;

@@ -2,51 +2,68 @@
 
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tonic::transport::Channel;
 
+use crate::caller::Caller;
 use crate::shards::BoxFuture;
 
 /// A connected byte stream.
 pub trait Io: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> Io for T {}
 
-/// A boxed [`Io`] that tonic serves and dials.
-pub struct Stream(Box<dyn Io>);
+/// A boxed [`Io`] that tonic serves and dials, and who is at its other end.
+pub struct Stream {
+    io: Box<dyn Io>,
+    caller: Option<Caller>,
+}
 
 impl Stream {
-    /// Wraps a connected stream.
+    /// Wraps a connected stream. Nobody knows who is at its other end.
     pub fn new(io: impl Io) -> Self {
-        Self(Box::new(io))
+        Self { io: Box::new(io), caller: None }
+    }
+
+    /// The same, with the peer that its certificate has proved.
+    #[must_use]
+    pub fn with_caller(self, caller: Caller) -> Self {
+        Self { caller: Some(caller), ..self }
+    }
+
+    /// The peer, where it has proved who it is.
+    pub fn caller(&self) -> Option<&Caller> {
+        self.caller.as_ref()
     }
 }
 
 impl AsyncRead for Stream {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_read(cx, buf)
+        Pin::new(&mut self.io).poll_read(cx, buf)
     }
 }
 
 impl AsyncWrite for Stream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write(cx, buf)
+        Pin::new(&mut self.io).poll_write(cx, buf)
     }
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_flush(cx)
+        Pin::new(&mut self.io).poll_flush(cx)
     }
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_shutdown(cx)
+        Pin::new(&mut self.io).poll_shutdown(cx)
     }
     fn poll_write_vectored(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write_vectored(cx, bufs)
+        Pin::new(&mut self.io).poll_write_vectored(cx, bufs)
     }
     fn is_write_vectored(&self) -> bool {
-        self.0.is_write_vectored()
+        self.io.is_write_vectored()
     }
 }
 
@@ -61,12 +78,22 @@ pub trait Listener: Send + 'static {
     fn accept(&mut self) -> BoxFuture<'_, io::Result<Stream>>;
     /// Where it listens, `host:port`.
     fn local_addr(&self) -> io::Result<String>;
+    /// What has to happen on a new connection before it is used: the handshake of TLS. Runs beside those of other
+    /// connections; whoever calls it bounds its time.
+    fn secure(&self, stream: Stream) -> BoxFuture<'static, io::Result<Stream>> {
+        Box::pin(std::future::ready(Ok(stream)))
+    }
 }
 
 /// Opens and accepts connections. `address` is `host:port`.
 pub trait Net: Send + Sync + 'static {
     /// Connects. An implementation that fails at once must first yield to time, or retry loops spin.
     fn dial(&self, address: String) -> BoxFuture<'static, io::Result<Stream>>;
+    /// Connects to the node of that name. Where peers prove who they are, any other node is an error.
+    fn dial_node(&self, address: String, name: &str) -> BoxFuture<'static, io::Result<Stream>> {
+        let _ = name;
+        self.dial(address)
+    }
     /// Binds.
     fn listen(&self, address: String) -> BoxFuture<'static, io::Result<Box<dyn Listener>>>;
 }
@@ -109,22 +136,34 @@ impl Listener for TcpAccept {
 }
 
 /// A tonic channel to `address` through `net`; connects lazily and reconnects by itself.
-pub fn channel(
-    net: std::sync::Arc<dyn Net>,
+pub fn channel(net: Arc<dyn Net>, address: &str) -> Result<Channel, tonic::transport::Error> {
+    let to = address.to_owned();
+    connect(address, move || net.dial(to.clone()))
+}
+
+/// The same to the node of that name, and to no other: see [`Net::dial_node`].
+pub fn channel_to_node(net: Arc<dyn Net>, address: &str, name: &str) -> Result<Channel, tonic::transport::Error> {
+    let (to, name) = (address.to_owned(), name.to_owned());
+    connect(address, move || net.dial_node(to.clone(), &name))
+}
+
+fn connect(
     address: &str,
-) -> Result<tonic::transport::Channel, tonic::transport::Error> {
-    let address = address.to_owned();
+    dial: impl Fn() -> BoxFuture<'static, io::Result<Stream>> + Send + Sync + 'static,
+) -> Result<Channel, tonic::transport::Error> {
+    // TLS, where there is any, is below: what tonic sees is plain.
     let endpoint = tonic::transport::Endpoint::from_shared(format!("http://{address}"))?
         .initial_stream_window_size(4 << 20)
         .initial_connection_window_size(16 << 20);
     let connector = tower::service_fn(move |_: http::Uri| {
-        let dial = net.dial(address.clone());
-        async move { dial.await.map(hyper_util::rt::TokioIo::new) }
+        let dialled = dial();
+        async move { dialled.await.map(hyper_util::rt::TokioIo::new) }
     });
     Ok(endpoint.connect_with_connector_lazy(connector))
 }
 
-/// Connections of `listener` as the stream that tonic serves. Accept errors are skipped after a pause.
+/// Connections of `listener` as the stream that tonic serves, without handshakes: for tests over connections in memory. A
+/// node has a loop of its own. Accept errors are skipped after a pause.
 pub fn incoming(mut listener: Box<dyn Listener>) -> impl futures::Stream<Item = io::Result<Stream>> + Send {
     let (tx, rx) = tokio::sync::mpsc::channel(64);
     tokio::spawn(async move {

@@ -102,6 +102,9 @@ impl Failure {
             Rejection::NonceStale { nonce } => nonce::stale(nonce),
             Rejection::AccountLocked => Self::new(Reason::AccountLocked),
             Rejection::SessionPinned { session } => Self::new(Reason::SessionPinned).with("session", session),
+            Rejection::TicketLocked => Self::new(Reason::TicketLocked),
+            Rejection::CodeMismatch { left } => Self::new(Reason::CodeMismatch).with("left", left),
+            Rejection::StepUpRequired => Self::new(Reason::StepUpRequired),
         }
     }
 

@@ -7,6 +7,7 @@ use std::fmt::Write as _;
 use ed25519_dalek::{Signer as _, SigningKey};
 use kindred_core::arguments;
 use kindred_core::canonical::{DeviceProof, TicketKey, approval_bytes, proof_bytes, sha256, verify};
+use kindred_core::code::MatchNumber;
 use kindred_core::id::{
     AccountId, ClusterId, DeviceKey, Digest, RegionIndex, RequestId, SessionId, ShardId, Signature, Slot, TicketId, hex,
 };
@@ -143,11 +144,28 @@ fn proof_by(
     proof
 }
 
+/// Pairing by code: the same people and the same ticket.
+fn code_vectors() -> String {
+    let mut text = String::new();
+    let mut line = |name: &str, value: &str| writeln!(text, "{name:<32} {value}").unwrap();
+    let requester = Requester { device: device(), location: "Lyon".into() };
+    let code = TicketKey([0x44; 32]).code(&ticket());
+    let number = MatchNumber::of(&companion(), &ticket());
+    let link = approval(ApprovalKind::Link);
+    line("code", &code.shown());
+    line("number to match", &number.to_string());
+    line("arguments OpenTicket, code", &arguments::open_code(&companion(), &requester, &account()).to_string());
+    line("arguments ScanTicket, code", &arguments::scan_code(&code).to_string());
+    line("arguments ApproveTicket, number", &arguments::approve_with(&link, Some(number)).to_string());
+    text
+}
+
 #[test]
 fn the_document_has_the_vectors_of_the_code() {
     let document = include_str!("../../../docs/encoding.md");
-    let vectors = vectors();
-    assert!(document.contains(&vectors), "docs/encoding.md must contain exactly:\n{vectors}");
+    for vectors in [vectors(), code_vectors()] {
+        assert!(document.contains(&vectors), "docs/encoding.md must contain exactly:\n{vectors}");
+    }
     for method in [
         arguments::METHOD_REGISTER,
         arguments::METHOD_SET_LIMIT,
@@ -209,4 +227,13 @@ fn every_bound_is_checked_and_named() {
     let long = kindred_wire::pb::session::v1::Device { display_name: vec![0; 129].into(), ..Default::default() };
     assert_eq!(convert::device_in(Some(long)).unwrap_err().0, "device.display_name");
     assert!(convert::approval_in(None).is_err() && convert::receipt_in(None).is_err());
+    for number in ["1", "12345", "abcd", "+123"] {
+        assert_eq!(convert::number_in(number), Err(convert::Invalid("number")), "{number}");
+    }
+    for (method, account, field) in
+        [(0, &b"ann"[..], "account"), (1, b"ann", "account"), (2, b"", "account"), (3, b"", "method")]
+    {
+        assert_eq!(convert::method_in(method, account), Err(convert::Invalid(field)), "{method}");
+    }
+    assert!(convert::code_in("BCDF-GHJ").is_err());
 }

@@ -45,6 +45,8 @@ enum Scenario {
     Rot,
     /// Two of three nodes lose their directories at once.
     TwoWiped,
+    /// A companion links by a typed code; the leader that counts wrong ones crashes in between.
+    Code,
 }
 
 fn main() -> ExitCode {
@@ -57,6 +59,7 @@ fn main() -> ExitCode {
         Scenario::Wipe => scenarios::wipe(seed),
         Scenario::Rot => scenarios::rot(seed),
         Scenario::TwoWiped => scenarios::two_wiped(seed),
+        Scenario::Code => scenarios::code(seed),
     };
     match ran {
         Ok(()) => {

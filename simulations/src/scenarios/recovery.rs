@@ -1,6 +1,7 @@
 //! Nodes that fall behind, lose their directory, or find a damaged record.
 
 use kindred_core::id::ShardId;
+use kindred_core::state::Key;
 use kindred_store::engine::{Column, Read as _};
 use kindred_store::keys;
 
@@ -109,17 +110,24 @@ pub fn wipe(seed: u64) -> Result<(), Failed> {
     Ok(())
 }
 
-/// A record of one replica rots: that replica is rebuilt from its peers under a new id, the others never notice.
+/// Records of one replica rot: that replica is rebuilt from its peers under a new id, the others never notice. Its node is
+/// restarted, because what a running one has in memory it need not read again; the shard's own record stays whole, so that
+/// the replica opens and meets the damage while it applies.
 pub fn rot(seed: u64) -> Result<(), Failed> {
     let mut before = None;
-    let cluster = between(seed, 1_000, |_, cluster, stage| {
+    let cluster = between(seed, 1_000, |sim, cluster, stage| {
         if stage == 1 {
             before = cluster.replica_id(VICTIM, HOME);
+            stop(sim, cluster, VICTIM);
             let engine = cluster.engine(VICTIM);
             let (from, to) = keys::state_range(HOME, 1);
+            let whole = keys::state(HOME, 1, &Key::Shard);
             for (key, _) in engine.scan(Column::State, &from, &to, usize::MAX)? {
-                engine.damage(Column::State, &key, 77);
+                if key != whole {
+                    engine.damage(Column::State, &key, 77);
+                }
             }
+            sim.bounce(host(VICTIM));
             return Ok(true);
         }
         Ok(cluster.replica_id(VICTIM, HOME) != before && caught_up(cluster))

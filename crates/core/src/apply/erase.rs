@@ -16,11 +16,12 @@ impl Tx<'_> {
         Ok(true)
     }
 
-    /// Erases some of what a deleted account has left; true once there is nothing more. Nothing is added to it any more,
-    /// so what the view shows is all there is.
-    pub(super) fn erase_some(&mut self, account: &AccountId) -> Result<bool, ReadError> {
+    /// Erases some of what a deleted account has left: how much, and whether there is nothing more. Nothing is added to it
+    /// any more, so what the view shows is all there is.
+    pub(super) fn erase_some(&mut self, account: &AccountId) -> Result<(usize, bool), ReadError> {
         let tombstones = self.view.tombstones(account, TICK_ERASES_MAX)?;
         let keys = self.view.ended_keys(account, TICK_ERASES_MAX)?;
+        let erased = tombstones.len() + keys.len();
         let is_last = tombstones.len() < TICK_ERASES_MAX && keys.len() < TICK_ERASES_MAX;
         for tombstone in tombstones {
             self.reduce(account, &tombstone);
@@ -28,7 +29,7 @@ impl Tx<'_> {
         for key in keys {
             self.delete(Key::KeyIndex(account.clone(), key));
         }
-        Ok(is_last)
+        Ok((erased, is_last))
     }
 
     fn reduce(&mut self, account: &AccountId, tombstone: &Tombstone) {

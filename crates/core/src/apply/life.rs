@@ -144,6 +144,7 @@ impl Tx<'_> {
         let deletion = Deletion { set_version, log_index: self.log_index, at_ms: self.now() };
         self.put(Key::Deleted(id.clone()), Record::Deleted(deletion));
         self.delete(Key::Account(id.clone()));
+        self.forget_codes(id)?;
         self.set_timer(self.now(), Timer::Erasure(id.clone()));
         self.emit(Effect::MarkDeleted { account: id.clone(), claim: account.claim });
         self.touched.push(Aggregate::Account(id.clone()));

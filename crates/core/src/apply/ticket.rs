@@ -2,14 +2,15 @@
 
 use super::{Step, Tx};
 use crate::canonical::sha256;
+use crate::code::MatchNumber;
 use crate::command::{Aggregate, Command, Envelope, Outcome, Proven};
 use crate::id::TicketId;
-use crate::limits;
-use crate::model::{Approval, Device, Rejection, Scan, Ticket, TicketOutcome, TicketState};
+use crate::model::{Device, Method, Rejection, Scan, Ticket, TicketOutcome, TicketState};
 use crate::state::{Key, ReadError, Record, Timer};
+use crate::{invariants, limits};
 
 impl Tx<'_> {
-    fn ticket(&self, id: &TicketId) -> Result<Option<Ticket>, ReadError> {
+    pub(super) fn ticket(&self, id: &TicketId) -> Result<Option<Ticket>, ReadError> {
         Ok(match self.get(&Key::Ticket(*id))? {
             Some(Record::Ticket(ticket)) => Some(ticket),
             _ => None,
@@ -17,9 +18,13 @@ impl Tx<'_> {
     }
 
     /// Moves the ticket on, keeps its timers in step with its state, and answers with it.
-    fn advance(&mut self, mut ticket: Ticket, to: TicketState) -> Step {
+    pub(super) fn advance(&mut self, mut ticket: Ticket, to: TicketState) -> Step {
         let before = std::mem::replace(&mut ticket.state, to);
         ticket.version += 1;
+        if let Err(broken) = invariants::check_ticket(&ticket) {
+            panic!("invariant of a ticket broken, this replica stops: {broken}");
+        }
+        self.tell_home(&before, &ticket);
         match &before {
             TicketState::Open | TicketState::Scanned(_) => {
                 self.delete(Key::Timer(ticket.deadline_ms, Timer::TicketDeadline(ticket.id)));
@@ -62,14 +67,21 @@ impl Tx<'_> {
         if let Some(ticket) = self.ticket(id)? {
             return Ok(Ok(Outcome::Ticket(Box::new(ticket))));
         }
+        let (method, ttl_ms) = match method {
+            Method::Qr => (Method::Qr, limits::QR_TICKET_TTL_MS),
+            Method::Code { account, .. } => {
+                (Method::Code { account: account.clone(), wrong_tries: 0 }, limits::CODE_TICKET_TTL_MS)
+            }
+        };
         let ticket = Ticket {
             id: *id,
             device_key: *device_key,
-            method: *method,
+            method,
+            contested: false,
             opened_by: envelope.request,
             requester: requester.clone(),
             opened_at_ms: self.now(),
-            deadline_ms: self.now() + limits::QR_TICKET_TTL_MS,
+            deadline_ms: self.now() + ttl_ms,
             version: 0,
             state: TicketState::Open,
         };
@@ -81,9 +93,18 @@ impl Tx<'_> {
         if envelope.proven != proven {
             return Ok(Err(Rejection::ProofInvalid));
         }
-        let Some(ticket) = self.ticket(id)? else { return Ok(Err(Rejection::TicketNotFound)) };
+        let Some(ticket) = self.ticket(id)?.filter(|ticket| ticket.method == Method::Qr) else {
+            return Ok(Err(Rejection::TicketNotFound));
+        };
         match &ticket.state {
-            TicketState::Scanned(earlier) if earlier.account != scan.account => Ok(Err(Rejection::TicketAlreadyUsed)),
+            // It stays bound to the first account, and its companion hears that it may be the wrong one.
+            TicketState::Scanned(earlier) if earlier.account != scan.account => {
+                let state = ticket.state.clone();
+                if !ticket.contested {
+                    let _ = self.advance(Ticket { contested: true, ..ticket }, state)?;
+                }
+                Ok(Err(Rejection::TicketAlreadyUsed))
+            }
             TicketState::Open | TicketState::Scanned(_) if self.now() >= ticket.deadline_ms => {
                 Ok(Err(Rejection::TicketExpired))
             }
@@ -96,7 +117,10 @@ impl Tx<'_> {
         }
     }
 
-    pub(super) fn approve(&mut self, envelope: &Envelope, id: &TicketId, approval: &Approval, bytes: &[u8]) -> Step {
+    pub(super) fn approve(&mut self, envelope: &Envelope) -> Step {
+        let Command::Approve { ticket: id, approval, envelope: bytes, number } = &envelope.command else {
+            return Ok(Err(Rejection::InvalidRequest("command")));
+        };
         let Some(ticket) = self.ticket(id)? else { return Ok(Err(Rejection::TicketNotFound)) };
         let scan = match &ticket.state {
             TicketState::Scanned(scan) => scan.clone(),
@@ -129,10 +153,15 @@ impl Tx<'_> {
         if !covers {
             return Ok(Err(Rejection::ApprovalInvalid));
         }
+        // No QR code carried the companion's key to the phone, so the owner has compared the number that follows from it.
+        let must_match = number.is_some() || ticket.method != Method::Qr;
+        if must_match && *number != Some(MatchNumber::of(&ticket.device_key, &ticket.id)) {
+            return Ok(Err(Rejection::StepUpRequired));
+        }
         let approved = TicketState::Approved {
             scan,
             approval: approval.clone(),
-            envelope: bytes.to_vec(),
+            envelope: bytes.clone(),
             approved_at_ms: self.now(),
             approved_by: envelope.request,
         };
@@ -225,8 +254,9 @@ fn settled(state: &TicketState, outcome: &TicketOutcome) -> Option<TicketState> 
 }
 
 /// What a step that comes too late is told.
-fn closed(state: &TicketState) -> Rejection {
+pub(crate) fn closed(state: &TicketState) -> Rejection {
     match state {
+        TicketState::Locked => Rejection::TicketLocked,
         TicketState::Expired => Rejection::TicketExpired,
         TicketState::Denied => Rejection::TicketDenied,
         TicketState::Cancelled => Rejection::TicketCancelled,

@@ -156,7 +156,12 @@ impl Bridge {
             }
             Op::Approve { t, who, approval } => {
                 let envelope = ENVELOPE.to_vec();
-                let approve = Command::Approve { ticket: ticket(*t), approval: self.approval(*t, approval), envelope };
+                let approve = Command::Approve {
+                    ticket: ticket(*t),
+                    approval: self.approval(*t, approval),
+                    envelope,
+                    number: None,
+                };
                 (self.proven(approval.a, who), approve)
             }
             Op::Deny { t, a, who } => (self.proven(*a, who), Command::Deny { ticket: ticket(*t) }),
@@ -281,6 +286,7 @@ impl Bridge {
             TicketState::Expired => "expired".into(),
             TicketState::Denied => "denied".into(),
             TicketState::Cancelled => "cancelled".into(),
+            TicketState::Locked => "locked".into(),
         };
         format!("ticket {state}")
     }

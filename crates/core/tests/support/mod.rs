@@ -247,7 +247,7 @@ pub fn link(ticket: TicketId, n: u8, approval: Approval) -> Command {
 }
 
 pub fn approve(ticket: TicketId, approval: Approval) -> Command {
-    Command::Approve { ticket, approval, envelope: ENVELOPE.to_vec() }
+    Command::Approve { ticket, approval, envelope: ENVELOPE.to_vec(), number: None }
 }
 
 pub fn receipt(reply: &Reply) -> Receipt {
@@ -282,6 +282,7 @@ pub fn state_name(state: &TicketState) -> &'static str {
         TicketState::Expired => "expired",
         TicketState::Denied => "denied",
         TicketState::Cancelled => "cancelled",
+        TicketState::Locked => "locked",
     }
 }
 

@@ -21,7 +21,7 @@ use kindred_core::map::ShardMap;
 use kindred_core::memory::Memory;
 use kindred_core::model::{Receipt, Requester};
 use kindred_core::query::answer;
-use kindred_core::state::View;
+use kindred_core::state::{Key, Record, View};
 use kindred_wire::caller::{Caller, Role};
 use kindred_wire::net::{Listener, Net, Stream, incoming};
 use kindred_wire::shards::{BoxFuture, Consistency, Observed, Points, ShardError, Shards};
@@ -167,6 +167,16 @@ impl Groups {
         committed
     }
 
+    /// The account's shard; the directory's where there is no such account, which takes no notice.
+    fn home(&self, account: &AccountId) -> ShardId {
+        let directory = self.map.directory(account).unwrap();
+        let groups = self.groups.lock().unwrap();
+        match groups[&directory].memory.get(&Key::Directory(account.clone())).unwrap() {
+            Some(Record::Directory(entry)) => self.map.account(entry.home, account).unwrap(),
+            _ => directory,
+        }
+    }
+
     /// What leaders do with their outboxes.
     fn perform(&self) {
         if !*self.settles.lock().unwrap() {
@@ -184,6 +194,15 @@ impl Groups {
                     }
                     Effect::MarkDeleted { account, claim } => {
                         (self.map.directory(&account).unwrap(), Command::MarkDeleted { account, claim })
+                    }
+                    Effect::AttachCode { account, ticket, requester } => {
+                        (self.home(&account), Command::AttachCode { account, ticket, requester })
+                    }
+                    Effect::HoldCode { account, ticket } => {
+                        (self.home(&account), Command::HoldCode { account, ticket })
+                    }
+                    Effect::DetachCode { account, ticket } => {
+                        (self.home(&account), Command::DetachCode { account, ticket })
                     }
                 };
                 self.propose(target, 0, vec![by_cluster(command)]);
@@ -322,7 +341,7 @@ pub struct Cluster {
     pub seen: Arc<Seen>,
     pub env: Env,
     world: Arc<World>,
-    net: Arc<dyn Net>,
+    pub net: Arc<dyn Net>,
     servers: BTreeMap<&'static str, tokio::task::JoinHandle<()>>,
 }
 

@@ -16,7 +16,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use kindred_client::{Client, Patience};
 use kindred_core::limits::COMPANION_LIMIT_DEFAULT;
 use kindred_wire::convert::raw;
-use kindred_wire::net::Tcp;
+use kindred_wire::net::Net;
 use kindred_wire::pb::session::v1 as session;
 use kindred_wire::pb::session::v1::validate_reply::Verdict;
 use serde_json::{Value, json};
@@ -58,6 +58,9 @@ pub struct Args {
     /// Log filter of the nodes.
     #[arg(long, default_value = "warn,openraft=error")]
     log: String,
+    /// No TLS between the nodes, nor to them.
+    #[arg(long)]
+    plaintext: bool,
     /// How to print.
     #[arg(long, value_enum, default_value_t)]
     output: Output,
@@ -80,16 +83,23 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
 
 async fn bench(args: &Args) -> anyhow::Result<()> {
     let env = crate::env::real();
-    let options =
-        Options { data: args.data.clone(), points: true, log: args.log.clone(), shards_per_region: args.shards };
+    let options = Options {
+        data: args.data.clone(),
+        points: true,
+        log: args.log.clone(),
+        shards_per_region: args.shards,
+        is_plaintext: args.plaintext,
+    };
     let mut cluster = Cluster::start(options, &env).await?;
-    let doors = Doors::new(cluster.nodes.iter().map(|n| (n.name.as_str(), n.gateway.as_str())))?;
+    let doors = Doors::new(&cluster.net, cluster.nodes.iter().map(|n| (n.name.as_str(), n.gateway.as_str())))?;
     let gateways = cluster.gateways();
-    let workshop = Workshop::new(&env, connect(&gateways, Patience::default())?, args.homes as usize).await?;
+    let workshop =
+        Workshop::new(&env, connect(&cluster.net, &gateways, Patience::default())?, args.homes as usize).await?;
     // In a measurement a failure is a figure, so nothing is tried twice.
     let patience = Patience { attempts: 1, attempt: Duration::from_secs(20), ..Patience::default() };
-    let connections =
-        (0..args.connections).map(|_| connect(&gateways, patience)).collect::<anyhow::Result<Vec<_>>>()?;
+    let connections = (0..args.connections)
+        .map(|_| connect(&cluster.net, &gateways, patience))
+        .collect::<anyhow::Result<Vec<_>>>()?;
 
     let before = doors.level(LEVEL_WITHIN).await?;
     let mut measured = Measured::new();
@@ -126,9 +136,9 @@ async fn bench(args: &Args) -> anyhow::Result<()> {
 }
 
 /// One client for each node, which calls no other.
-fn connect(gateways: &[String], patience: Patience) -> anyhow::Result<Vec<Client>> {
+fn connect(net: &Arc<dyn Net>, gateways: &[String], patience: Patience) -> anyhow::Result<Vec<Client>> {
     let client = |gateway: &String| {
-        let client = Client::connect(Arc::new(Tcp), std::slice::from_ref(gateway))?;
+        let client = Client::connect(net.clone(), std::slice::from_ref(gateway))?;
         Ok(client.with_patience(patience))
     };
     gateways.iter().map(client).collect()

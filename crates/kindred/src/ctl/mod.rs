@@ -2,6 +2,8 @@
 
 mod account;
 
+use kindred_wire::caller::Role;
+
 use crate::connect::Nodes;
 use crate::output::Output;
 
@@ -25,7 +27,7 @@ enum Subject {
 
 /// Does one thing.
 pub async fn run(args: Args) -> anyhow::Result<()> {
-    let client = args.nodes.client()?;
+    let client = args.nodes.client_as(Role::Operator)?;
     match args.subject {
         Subject::Account(account) => account::run(&client, account, args.output).await,
     }

@@ -11,7 +11,7 @@ use kindred_client::{Client, Error, Patience};
 use kindred_core::env::Env;
 use kindred_core::id::{AccountId, ClusterId, SessionId};
 use kindred_core::map::ShardMap;
-use kindred_wire::net::Tcp;
+use kindred_wire::net::Net;
 use kindred_wire::reason::Retry;
 use kindred_wire::status::tombstone;
 use tokio::time::Instant;
@@ -55,11 +55,11 @@ impl Lab {
         recorder: Recorder,
         env: Env,
         map: ShardMap,
-        nodes: &[(String, String)],
+        (net, nodes): (&Arc<dyn Net>, &[(String, String)]),
     ) -> anyhow::Result<Self> {
         let patience = Patience { attempts: 1, attempt: ATTEMPT, ..Patience::default() };
         let connect = |(name, gateway): &(String, String)| {
-            let client = Client::connect(Arc::new(Tcp), std::slice::from_ref(gateway))?.with_patience(patience);
+            let client = Client::connect(net.clone(), std::slice::from_ref(gateway))?.with_patience(patience);
             Ok::<_, Error>((name.clone(), client))
         };
         let nodes = nodes.iter().map(connect).collect::<Result<Vec<_>, _>>()?;

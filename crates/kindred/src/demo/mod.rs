@@ -41,6 +41,9 @@ pub struct Args {
     /// Log filter of the nodes.
     #[arg(long, default_value = "info,openraft=error")]
     log: String,
+    /// No TLS between the nodes, nor to them.
+    #[arg(long)]
+    plaintext: bool,
     /// How to print; json ends with one line.
     #[arg(long, value_enum, default_value_t)]
     output: Output,
@@ -96,16 +99,23 @@ async fn tell(args: &Args, place: &Place, recorder: Recorder, tour: &mut Tour) -
         ],
     );
     tour.wait("the nodes to elect leaders");
-    let options = Options { data: Some(place.root.clone()), points: true, log: args.log.clone(), shards_per_region: 1 };
+    let options = Options {
+        data: Some(place.root.clone()),
+        points: true,
+        log: args.log.clone(),
+        shards_per_region: 1,
+        is_plaintext: args.plaintext,
+    };
     let mut cluster = Cluster::start(options, &env).await?;
     let nodes: Vec<_> = cluster.nodes.iter().map(|n| (n.name.clone(), n.gateway.clone())).collect();
     for node in &cluster.nodes {
         tour.say(&format!("{:12} {:16} process {}", node.name, node.gateway, node.pid().unwrap_or_default()));
     }
     tour.end(&recorder);
-    let doors = Doors::new(nodes.iter().map(|(name, gateway)| (name.as_str(), gateway.as_str())))?;
+    let net = cluster.net.clone();
+    let doors = Doors::new(&net, nodes.iter().map(|(name, gateway)| (name.as_str(), gateway.as_str())))?;
     let map = ShardMap::fixed(&REGIONS.map(String::from), 1);
-    let lab = Lab::new(recorder, env, map, &nodes).await?;
+    let lab = Lab::new(recorder, env, map, (&net, &nodes)).await?;
     let mut stage = Stage { lab: &lab, cluster: &mut cluster, doors, tour };
     let story = async {
         let told = stage.play().await;

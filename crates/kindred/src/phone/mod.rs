@@ -1,7 +1,9 @@
 //! `kindred phone`: the device that owns an account.
 
+mod code;
 pub mod life;
 mod show;
+mod watch;
 
 use std::io::{BufRead as _, IsTerminal as _, Write as _};
 use std::path::PathBuf;
@@ -13,6 +15,7 @@ use kindred_wire::pb::pairing::v1::ScanTicketReply;
 use kindred_wire::pb::session::v1::why_signed_out_request::Which;
 use kindred_wire::reason::Reason;
 
+use self::code::Typed;
 use crate::connect::{self, Nodes, failed, is_final};
 use crate::keys::{KeyFile, account_id, session_id};
 use crate::output::{Exit, Output, exit};
@@ -45,10 +48,17 @@ enum Act {
         #[arg(long)]
         name: Option<String>,
     },
-    /// Scan a QR code, look at who asks, approve.
+    /// Scan a QR code or type a code, look at who asks, approve.
     Pair {
         /// The text of the QR code.
-        qr: String,
+        #[arg(required_unless_present = "code")]
+        qr: Option<String>,
+        /// The code on the companion's screen, instead of a QR code.
+        #[arg(long, value_name = "XXXX-XXXX", conflicts_with = "qr")]
+        code: Option<String>,
+        /// The number on the companion's screen, for --yes with --code.
+        #[arg(long, value_name = "NNNN", requires = "code")]
+        number: Option<String>,
         /// Approve without asking.
         #[arg(long)]
         yes: bool,
@@ -56,15 +66,26 @@ enum Act {
         #[arg(long, value_name = "SESSION")]
         replacing: Option<String>,
     },
-    /// Scan a QR code and look at who asks.
+    /// Scan a QR code or type a code, and look at who asks.
     Scan {
         /// The text of the QR code.
-        qr: String,
+        #[arg(required_unless_present = "code")]
+        qr: Option<String>,
+        /// The code on the companion's screen, instead of a QR code.
+        #[arg(long, value_name = "XXXX-XXXX", conflicts_with = "qr")]
+        code: Option<String>,
     },
     /// Approve what was scanned.
     Approve {
         /// The text of the QR code that was scanned.
-        qr: String,
+        #[arg(required_unless_present = "code")]
+        qr: Option<String>,
+        /// The code that was typed, instead of a QR code.
+        #[arg(long, value_name = "XXXX-XXXX", conflicts_with = "qr", requires = "number")]
+        code: Option<String>,
+        /// The number on the companion's screen.
+        #[arg(long, value_name = "NNNN", requires = "code")]
+        number: Option<String>,
         /// End this session in the same step; the new one takes its place.
         #[arg(long, value_name = "SESSION")]
         replacing: Option<String>,
@@ -74,6 +95,8 @@ enum Act {
         /// The text of the QR code that was scanned, or the ticket's id.
         ticket: String,
     },
+    /// Tell what happens to the account, requests to be linked by code included, until Ctrl-C.
+    Watch,
     /// All live sessions of the account.
     List,
     /// End one session, by name.
@@ -135,8 +158,15 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let mut phone = Phone::open(client, &args).await?;
     match args.act {
         Act::Register { .. } => Ok(()),
-        Act::Pair { qr, yes, replacing } => phone.pair(&parse_qr(&qr)?, yes, victim(replacing)?).await,
-        Act::Scan { qr } => {
+        Act::Pair { code: Some(code), number, yes, replacing, .. } => {
+            phone.pair_code(&Typed::parse(&code, number.as_deref())?, yes, victim(replacing)?).await
+        }
+        Act::Pair { qr, yes, replacing, .. } => {
+            phone.pair(&parse_qr(&qr.unwrap_or_default())?, yes, victim(replacing)?).await
+        }
+        Act::Scan { code: Some(code), .. } => phone.scan_code(&Typed::parse(&code, None)?).await,
+        Act::Scan { qr, .. } => {
+            let qr = qr.unwrap_or_default();
             let reply = phone.scan(&parse_qr(&qr)?).await?;
             show::scanned(&phone.member, &reply, output)?;
             if output == Output::Table {
@@ -144,7 +174,13 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
             }
             Ok(())
         }
-        Act::Approve { qr, replacing } => phone.approve(&parse_qr(&qr)?, victim(replacing)?).await,
+        Act::Approve { code: Some(code), number, replacing, .. } => {
+            phone.approve_code(&Typed::parse(&code, number.as_deref())?, victim(replacing)?).await
+        }
+        Act::Approve { qr, replacing, .. } => {
+            phone.approve(&parse_qr(&qr.unwrap_or_default())?, victim(replacing)?).await
+        }
+        Act::Watch => phone.watch().await,
         Act::Deny { ticket } => phone.deny(&ticket_of(&ticket)?).await,
         Act::List => phone.list().await,
         Act::Unlink { session } => phone.unlink(&usage(session_id(&session))?).await,

@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use kindred_client::Member;
-use kindred_core::id::{SessionId, TicketId, hex};
+use kindred_core::code::MatchNumber;
+use kindred_core::id::{DeviceKey, SessionId, TicketId, hex};
 use kindred_core::model::Receipt;
 use kindred_wire::pb::account::v1::RegisterReply;
 use kindred_wire::pb::pairing::v1::ScanTicketReply;
@@ -52,22 +53,32 @@ pub(super) fn scanned(member: &Member, reply: &ScanTicketReply, output: Output) 
         "ticket_ttl_ms": reply.ticket_ttl_ms,
         "companions": reply.companions,
         "companion_limit": reply.companion_limit,
+        "number": number(reply).map(|number| number.to_string()),
     }))
+}
+
+/// The number that both screens must show, where the approval has to carry one.
+fn number(reply: &ScanTicketReply) -> Option<MatchNumber> {
+    let (key, ticket) = (DeviceKey::from_slice(&reply.device_key)?, TicketId::from_slice(&reply.ticket)?);
+    reply.number_match.then(|| MatchNumber::of(&key, &ticket))
 }
 
 /// Who asks, for the person who decides.
 pub(super) fn question(member: &Member, reply: &ScanTicketReply) -> String {
     let requester = reply.requester.clone().unwrap_or_default();
     let location = if requester.location.is_empty() { "not told".to_owned() } else { printable(&requester.location) };
-    let rows = fields(&[
+    let mut rows = vec![
         ("  device", describe(&requester.device.unwrap_or_default())),
         ("  location", location),
         ("  device key", hex(&reply.device_key)),
         ("  ticket", hex(&reply.ticket)),
         ("  opened", format!("{} s ago, {} s left", reply.ticket_age_ms / 1000, reply.ticket_ttl_ms / 1000)),
         ("  companions", format!("{} of {} linked now", reply.companions, reply.companion_limit)),
-    ]);
-    format!("A device asks to be linked to {}:\n{rows}", member.account)
+    ];
+    if let Some(number) = number(reply) {
+        rows.push(("  number", format!("{number}, and the other device must show the same")));
+    }
+    format!("A device asks to be linked to {}:\n{}", member.account, fields(&rows))
 }
 
 pub(super) fn linked(

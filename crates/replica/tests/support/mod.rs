@@ -38,7 +38,13 @@ pub fn env() -> Env {
 /// Log and machine of one shard. Inside a runtime.
 pub fn store(engine: Arc<dyn Engine>) -> (LogStore, Machine) {
     let writer = LogWriter::run_task(engine.clone());
-    let opening = || Opening { engine: engine.clone(), log_writer: writer.clone(), env: env(), health: Arc::default() };
+    let opening = || Opening {
+        engine: engine.clone(),
+        log_writer: writer.clone(),
+        env: env(),
+        health: Arc::default(),
+        records: Arc::default(),
+    };
     let log = LogStore::open(opening(), SHARD).unwrap();
     let state = Arc::new(State::open(opening(), SHARD, RegionIndex(0)).unwrap());
     (log, Machine::new(state))

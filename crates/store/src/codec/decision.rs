@@ -9,16 +9,24 @@ use super::Malformed;
 use super::convert::{UNIT, account, id, ids, need, part, raw, raw_account, raws, region};
 use crate::proto::storage::v1 as pb;
 
-pub(super) fn method_to(method: Method) -> pb::Method {
+pub(super) fn method_to(method: &Method) -> (pb::Method, Option<pb::CodeTicket>) {
     match method {
-        Method::Qr => pb::Method::Qr,
+        Method::Qr => (pb::Method::Qr, None),
+        Method::Code { account, wrong_tries } => {
+            let code = pb::CodeTicket { account: raw_account(account), wrong_tries: (*wrong_tries).into() };
+            (pb::Method::Code, Some(code))
+        }
     }
 }
 
-pub(super) fn method_from(method: i32) -> Result<Method, Malformed> {
-    match pb::Method::try_from(method) {
-        Ok(pb::Method::Qr) => Ok(Method::Qr),
-        Ok(pb::Method::Unspecified) | Err(_) => Err(Malformed("method of a ticket")),
+pub(super) fn method_from(method: i32, code: Option<pb::CodeTicket>) -> Result<Method, Malformed> {
+    match (pb::Method::try_from(method), code) {
+        (Ok(pb::Method::Qr), None) => Ok(Method::Qr),
+        (Ok(pb::Method::Code), Some(code)) => Ok(Method::Code {
+            account: account(&code.account)?,
+            wrong_tries: u8::try_from(code.wrong_tries).map_err(|_| Malformed("wrong tries of a ticket"))?,
+        }),
+        _ => Err(Malformed("method of a ticket")),
     }
 }
 
@@ -162,10 +170,13 @@ impl TryFrom<pb::TicketOutcome> for TicketOutcome {
 
 impl From<&Ticket> for pb::Ticket {
     fn from(ticket: &Ticket) -> Self {
+        let (method, code) = method_to(&ticket.method);
         Self {
             id: raw(&ticket.id),
             device_key: raw(&ticket.device_key),
-            method: method_to(ticket.method).into(),
+            method: method.into(),
+            code,
+            contested: ticket.contested,
             opened_by: raw(&ticket.opened_by),
             requester: Some((&ticket.requester).into()),
             opened_at_ms: ticket.opened_at_ms,
@@ -182,7 +193,8 @@ impl TryFrom<pb::Ticket> for Ticket {
         Ok(Self {
             id: id(&ticket.id)?,
             device_key: id(&ticket.device_key)?,
-            method: method_from(ticket.method)?,
+            method: method_from(ticket.method, ticket.code)?,
+            contested: ticket.contested,
             opened_by: id(&ticket.opened_by)?,
             requester: part(ticket.requester, "requester of a ticket")?,
             opened_at_ms: ticket.opened_at_ms,
@@ -218,6 +230,7 @@ impl From<&TicketState> for pb::ticket::State {
             TicketState::Expired => Self::Expired(UNIT),
             TicketState::Denied => Self::Denied(UNIT),
             TicketState::Cancelled => Self::Cancelled(UNIT),
+            TicketState::Locked => Self::Locked(UNIT),
         }
     }
 }
@@ -248,6 +261,7 @@ impl TryFrom<pb::ticket::State> for TicketState {
             State::Expired(_) => Self::Expired,
             State::Denied(_) => Self::Denied,
             State::Cancelled(_) => Self::Cancelled,
+            State::Locked(_) => Self::Locked,
         })
     }
 }
@@ -281,6 +295,9 @@ impl From<&Rejection> for pb::Rejection {
             Rejection::NonceStale { nonce } => Reason::NonceStale(Bytes::copy_from_slice(nonce)),
             Rejection::AccountLocked => Reason::AccountLocked(UNIT),
             Rejection::SessionPinned { session } => Reason::SessionPinned(raw(session)),
+            Rejection::TicketLocked => Reason::TicketLocked(UNIT),
+            Rejection::CodeMismatch { left } => Reason::CodeMismatch((*left).into()),
+            Rejection::StepUpRequired => Reason::StepUpRequired(UNIT),
         };
         Self { reason: Some(reason) }
     }
@@ -316,13 +333,29 @@ impl TryFrom<pb::Rejection> for Rejection {
             Reason::NonceStale(nonce) => Self::NonceStale { nonce: nonce.into() },
             Reason::AccountLocked(_) => Self::AccountLocked,
             Reason::SessionPinned(session) => Self::SessionPinned { session: id(&session)? },
+            Reason::TicketLocked(_) => Self::TicketLocked,
+            Reason::CodeMismatch(left) => {
+                Self::CodeMismatch { left: u8::try_from(left).map_err(|_| Malformed("tries left"))? }
+            }
+            Reason::StepUpRequired(_) => Self::StepUpRequired,
         })
     }
 }
 
 /// Every field name that core puts into [`Rejection::InvalidRequest`].
-pub(super) const FIELDS: [&str; 10] =
-    ["app_version", "command", "display_name", "envelope", "home", "limit", "location", "platform", "ref", "ticket"];
+pub(super) const FIELDS: [&str; 11] = [
+    "app_version",
+    "code",
+    "command",
+    "display_name",
+    "envelope",
+    "home",
+    "limit",
+    "location",
+    "platform",
+    "ref",
+    "ticket",
+];
 
 /// The name as a static. One that a later version wrote becomes "request": it is shown to people and decides nothing.
 fn known_field(name: &str) -> &'static str {

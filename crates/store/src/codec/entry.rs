@@ -1,9 +1,11 @@
 //! Log entries and the commands in them.
 
 use bytes::Bytes;
+use kindred_core::code::MatchNumber;
 use kindred_core::command::{Command, Decision, Entry, Envelope, Proven};
 
 use super::Malformed;
+use super::code::{number_from, of_account};
 use super::convert::{UNIT, account, each, id, ids, maybe_id, need, part, parts, raw, raw_account, raws, region};
 use super::decision::{method_from, method_to};
 use super::life::{life_arm, life_from};
@@ -96,17 +98,28 @@ impl From<&Command> for pb::Command {
 /// Commands of a ticket; `None` for all others.
 fn ticket_arm(command: &Command) -> Option<Arm> {
     Some(match command {
-        Command::Open { ticket, device_key, method, requester } => Arm::Open(pb::Open {
-            ticket: raw(ticket),
-            device_key: raw(device_key),
-            method: method_to(*method).into(),
-            requester: Some(requester.into()),
-        }),
+        Command::Open { ticket, device_key, method, requester } => {
+            let (method, code) = method_to(method);
+            Arm::Open(pb::Open {
+                ticket: raw(ticket),
+                device_key: raw(device_key),
+                method: method.into(),
+                requester: Some(requester.into()),
+                code_account: code.map(|code| code.account),
+            })
+        }
         Command::Scan { ticket, scan } => Arm::Scan(pb::ScanTicket { ticket: raw(ticket), scan: Some(scan.into()) }),
-        Command::Approve { ticket, approval, envelope } => Arm::Approve(pb::Approve {
+        Command::ScanCode { ticket, scan, tried, right } => Arm::ScanCode(pb::ScanCode {
+            ticket: raw(ticket),
+            scan: Some(scan.into()),
+            tried: raw(tried),
+            right: *right,
+        }),
+        Command::Approve { ticket, approval, envelope, number } => Arm::Approve(pb::Approve {
             ticket: raw(ticket),
             approval: Some(approval.into()),
             envelope: Bytes::copy_from_slice(envelope),
+            number: number.map(MatchNumber::number),
         }),
         Command::Deny { ticket } => Arm::Deny(raw(ticket)),
         Command::Cancel { ticket } => Arm::Cancel(raw(ticket)),
@@ -162,8 +175,16 @@ fn account_arm(command: &Command) -> Arm {
         }),
         Command::AckEffects { effects } => Arm::AckEffects(pb::AckEffects { effects: effects.clone() }),
         Command::Tick => Arm::Tick(UNIT),
+        Command::AttachCode { account, ticket, requester } => Arm::AttachCode(pb::AttachCode {
+            account: raw_account(account),
+            ticket: raw(ticket),
+            requester: Some(requester.into()),
+        }),
+        Command::HoldCode { account, ticket } => Arm::HoldCode(of_account(account, ticket)),
+        Command::DetachCode { account, ticket } => Arm::DetachCode(of_account(account, ticket)),
         Command::Open { .. }
         | Command::Scan { .. }
+        | Command::ScanCode { .. }
         | Command::Approve { .. }
         | Command::Deny { .. }
         | Command::Cancel { .. }
@@ -198,7 +219,10 @@ impl TryFrom<pb::Command> for Command {
             Arm::Open(c) => Self::Open {
                 ticket: id(&c.ticket)?,
                 device_key: id(&c.device_key)?,
-                method: method_from(c.method)?,
+                method: method_from(
+                    c.method,
+                    c.code_account.map(|account| pb::CodeTicket { account, wrong_tries: 0 }),
+                )?,
                 requester: part(c.requester, "requester of an Open")?,
             },
             Arm::Scan(c) => Self::Scan { ticket: id(&c.ticket)?, scan: part(c.scan, "scan of a Scan")? },
@@ -206,6 +230,13 @@ impl TryFrom<pb::Command> for Command {
                 ticket: id(&c.ticket)?,
                 approval: part(c.approval, "approval of an Approve")?,
                 envelope: c.envelope.into(),
+                number: number_from(c.number)?,
+            },
+            Arm::ScanCode(c) => Self::ScanCode {
+                ticket: id(&c.ticket)?,
+                scan: part(c.scan, "scan of a ScanCode")?,
+                tried: id(&c.tried)?,
+                right: c.right,
             },
             Arm::Deny(ticket) => Self::Deny { ticket: id(&ticket)? },
             Arm::Cancel(ticket) => Self::Cancel { ticket: id(&ticket)? },
@@ -236,6 +267,13 @@ impl TryFrom<pb::Command> for Command {
             | Arm::ReplacePrimary(_)
             | Arm::Delete(_)
             | Arm::MarkDeleted(_)) => life_from(arm)?,
+            Arm::AttachCode(c) => Self::AttachCode {
+                account: account(&c.account)?,
+                ticket: id(&c.ticket)?,
+                requester: part(c.requester, "requester of an AttachCode")?,
+            },
+            Arm::HoldCode(c) => Self::HoldCode { account: account(&c.account)?, ticket: id(&c.ticket)? },
+            Arm::DetachCode(c) => Self::DetachCode { account: account(&c.account)?, ticket: id(&c.ticket)? },
         })
     }
 }

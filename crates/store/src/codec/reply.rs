@@ -1,10 +1,21 @@
 //! Outcomes, kept replies and the outbox.
 
 use kindred_core::command::{Effect, KeptReply, OutboxItem, Outcome, Reply};
+use kindred_core::state::Timer;
 
 use super::Malformed;
+use super::code::of_account;
 use super::convert::{UNIT, account, each, id, need, part, parts, raw, raw_account};
+use crate::keys;
 use crate::proto::storage::v1 as pb;
+
+pub(super) fn removals(timers: &[Timer]) -> pb::Removals {
+    pb::Removals { timers: timers.iter().map(|timer| keys::timer(timer).into()).collect() }
+}
+
+pub(super) fn timers(message: pb::Removals) -> Result<Vec<Timer>, Malformed> {
+    message.timers.iter().map(|timer| keys::parse_timer(timer)).collect()
+}
 
 impl From<&Outcome> for pb::Outcome {
     fn from(outcome: &Outcome) -> Self {
@@ -117,6 +128,13 @@ impl From<&OutboxItem> for pb::OutboxItem {
             Effect::MarkDeleted { account, claim } => {
                 Arm::MarkDeleted(pb::MarkDeleted { account: raw_account(account), claim: raw(claim) })
             }
+            Effect::AttachCode { account, ticket, requester } => Arm::AttachCode(pb::AttachCode {
+                account: raw_account(account),
+                ticket: raw(ticket),
+                requester: Some(requester.into()),
+            }),
+            Effect::HoldCode { account, ticket } => Arm::HoldCode(of_account(account, ticket)),
+            Effect::DetachCode { account, ticket } => Arm::DetachCode(of_account(account, ticket)),
         };
         Self { id: item.id, due_ms: item.due_ms, effect: Some(effect) }
     }
@@ -136,6 +154,13 @@ impl TryFrom<pb::OutboxItem> for OutboxItem {
                 home_epoch: confirm.home_epoch,
             },
             Arm::MarkDeleted(mark) => Effect::MarkDeleted { account: account(&mark.account)?, claim: id(&mark.claim)? },
+            Arm::AttachCode(attach) => Effect::AttachCode {
+                account: account(&attach.account)?,
+                ticket: id(&attach.ticket)?,
+                requester: part(attach.requester, "requester of an effect")?,
+            },
+            Arm::HoldCode(of) => Effect::HoldCode { account: account(&of.account)?, ticket: id(&of.ticket)? },
+            Arm::DetachCode(of) => Effect::DetachCode { account: account(&of.account)?, ticket: id(&of.ticket)? },
         };
         Ok(Self { id: item.id, due_ms: item.due_ms, effect })
     }

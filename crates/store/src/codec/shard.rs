@@ -107,6 +107,7 @@ impl From<&Query> for pb::Query {
             Query::Nonce(shard, nonce) => {
                 Arm::Nonce(pb::NonceQuery { shard: shard.0, nonce: Bytes::copy_from_slice(nonce) })
             }
+            Query::Code(account) => Arm::Code(raw_account(account)),
         };
         Self { query: Some(query) }
     }
@@ -125,6 +126,7 @@ impl TryFrom<pb::Query> for Query {
             Arm::Directory(bytes) => Self::Directory(account(&bytes)?),
             Arm::Outcome(q) => Self::Outcome(account(&q.account)?, id(&q.ticket)?),
             Arm::Nonce(q) => Self::Nonce(ShardId(q.shard), q.nonce.into()),
+            Arm::Code(bytes) => Self::Code(account(&bytes)?),
         })
     }
 }
@@ -147,6 +149,7 @@ impl From<&Answer> for pb::Answer {
             Answer::Nonce { is_fresh, next } => {
                 Arm::Nonce(pb::NonceAnswer { is_fresh: *is_fresh, next: Bytes::copy_from_slice(next) })
             }
+            Answer::Code(code) => Arm::Code(code.as_deref().map(Into::into).unwrap_or_default()),
         };
         Self { answer: Some(answer) }
     }
@@ -168,6 +171,8 @@ impl TryFrom<pb::Answer> for Answer {
             Arm::Outcome(a) => Self::Outcome(a.outcome.map(TryInto::try_into).transpose()?),
             Arm::Deleted(deletion) => Self::Deleted(deletion.into()),
             Arm::Nonce(a) => Self::Nonce { is_fresh: a.is_fresh, next: a.next.into() },
+            Arm::Code(pb::CodeAnswer { ticket: None, .. }) => Self::Code(None),
+            Arm::Code(a) => Self::Code(Some(Box::new(a.try_into()?))),
         })
     }
 }

@@ -78,6 +78,7 @@ fn queries_and_their_answers_come_back() {
 fn the_name_of_a_bad_field_survives_if_this_version_knows_it() {
     let fields = [
         "app_version",
+        "code",
         "command",
         "display_name",
         "envelope",

@@ -30,15 +30,16 @@ fn key(random: &mut Random) -> Key {
         8 => Key::TicketReply(ticket, request),
         9 => Key::Timer(
             number,
-            match random.below(8) {
+            match random.below(9) {
                 0 => Timer::TicketDeadline(ticket),
                 1 => Timer::Saga(ticket),
                 2 => Timer::TicketRemoval(ticket),
                 3 => Timer::AccountReplyRemoval(account, request),
                 4 => Timer::TicketReplyRemoval(ticket, request),
-                5 => Timer::TombstoneAgeing(account, SessionId(id(random))),
-                6 => Timer::Erasure(account),
-                _ => Timer::OutcomeRemoval(account, ticket),
+                5 => Timer::OutcomeRemoval(account, ticket),
+                6 => Timer::TombstoneAgeing(account, SessionId(id(random))),
+                7 => Timer::Erasure(account),
+                _ => Timer::Removals(number),
             },
         ),
         10 => Key::Outbox(number),

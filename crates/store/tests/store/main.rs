@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod codec;
+mod codes;
 mod golden;
 mod keys;
 mod log_writer;

@@ -126,6 +126,7 @@ pub fn ticket(state: TicketState) -> Ticket {
         id: TicketId([1; 16]),
         device_key: DeviceKey([2; 32]),
         method: Method::Qr,
+        contested: false,
         opened_by: RequestId([3; 16]),
         requester: Requester { device: session(1).device, location: "Ghent".into() },
         opened_at_ms: 4,
@@ -326,6 +327,8 @@ pub fn records() -> Vec<(Key, Record)> {
     );
     all.push((Key::TicketReply(ticket_id, RequestId([1; 16])), kept(Ok(Outcome::Done))));
     all.extend(timers().into_iter().map(|timer| (Key::Timer(77, timer), Record::Timer)));
+    let removals = timers().into_iter().filter(|timer| timer.may_share()).collect();
+    all.push((Key::Timer(77, Timer::Removals(7)), Record::Removals(removals)));
     all.extend(later_records());
     all
 }
@@ -372,7 +375,7 @@ pub fn commands() -> Vec<Command> {
         Command::SetLimit { account: account.clone(), limit: 5 },
         Command::Open { ticket, device_key, method: Method::Qr, requester },
         Command::Scan { ticket, scan: scan() },
-        Command::Approve { ticket, approval: approval(ApprovalKind::Link), envelope: vec![1, 2] },
+        Command::Approve { ticket, approval: approval(ApprovalKind::Link), envelope: vec![1, 2], number: None },
         Command::Deny { ticket },
         Command::Cancel { ticket },
         Command::Expire { tickets: vec![ticket, TicketId([2; 16])] },
