@@ -265,14 +265,25 @@ pub enum Note {
     Kill {
         /// Which.
         node: String,
-        /// The shard that it led.
+        /// The shard that it led, or for which it was chosen.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         shard: Option<u32>,
-        /// Where the saga stood (`ticket.approved`, `link.committed`, `ticket.settled`), or `power_loss`.
+        /// Where the saga stood (`ticket.approved`, `link.committed`, …), what the node was (`follower`, `leader`,
+        /// `frontend`), or `power_loss` of all nodes.
         point: String,
         /// Log index at that point.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         log_index: Option<u64>,
+    },
+    /// A node was stopped without being killed: its connections stay, and it does nothing.
+    Freeze {
+        /// Which.
+        node: String,
+    },
+    /// A stopped node goes on.
+    Thaw {
+        /// Which.
+        node: String,
     },
     /// A node was started again.
     Restart {

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::checkers::{ALL, duplicates, durable, siblings, unproven, versions};
 use crate::history::{Event, Note, Operation, Verdict};
-use crate::timeline::{Position, Timeline};
+use crate::timeline::{Op, Position, Timeline};
 
 /// What the checkers say, in figures and in full. Counts are of distinct sessions (or versions), not of sightings.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,7 +37,7 @@ pub struct Report {
     /// None without such a kill, or if one was never followed by a mutation.
     pub failover_ms: Option<u64>,
     /// Whether everybody was confirmed after the last power loss of all: each acknowledged session that nothing names
-    /// by a linearizable VALID, each whose unlink was acknowledged by a SIGNED_OUT. None without a power loss.
+    /// by a linearizable VALID, each whose end was acknowledged by a SIGNED_OUT. None without a power loss.
     pub durable_after_power_loss: Option<bool>,
     /// Everything that contradicts a promise, in the order of the checkers.
     pub violations: Vec<Violation>,
@@ -128,11 +128,8 @@ fn after_power_loss(timeline: &Timeline<'_>) -> Option<bool> {
     });
     let dark = dark.max()?;
     let unlinked = |account: &str, session: &str| {
-        timeline.of_account(account).any(|op| {
-            matches!(op.op, Operation::Unlink { session: named, .. } if named == session)
-                && op.answer().is_some()
-                && op.done.is_some_and(|done| done < dark)
-        })
+        let before = |op: &&Op<'_>| op.done.is_some_and(|done| done < dark);
+        timeline.of_account(account).filter(before).any(|op| timeline.ended_by(op).contains(&session))
     };
     let confirmed = |account: &str, session: &str, verdict: Verdict| {
         timeline.of_account(account).any(|op| {

@@ -85,6 +85,15 @@ impl Story {
         }
     }
 
+    pub(crate) fn replace(ticket: &str, key: &str, victim: &str) -> Operation {
+        match Self::approve(ticket, key) {
+            Operation::Approve { account, ticket, device_key, request, .. } => {
+                Operation::Approve { account, ticket, device_key, request, replaces: Some(victim.into()) }
+            }
+            other => other,
+        }
+    }
+
     pub(crate) fn unlink(session: &str, request: &str) -> Operation {
         Operation::Unlink { account: "a".into(), session: session.into(), request: request.into() }
     }

@@ -22,6 +22,8 @@ pub struct Timeline<'a> {
     pub births: BTreeMap<&'a str, Birth<'a>>,
     /// Per account what happened in it, by index into [`Self::operations`].
     pub accounts: BTreeMap<&'a str, Vec<usize>>,
+    /// By request id of an `unlink_others` that was answered: the version whose sessions it named.
+    others: BTreeMap<&'a str, u64>,
 }
 
 /// One operation.
@@ -139,9 +141,11 @@ impl<'a> Timeline<'a> {
                 }
             }
         }
-        let mut timeline = Self { operations, notes, births: BTreeMap::new(), accounts: BTreeMap::new() };
+        let mut timeline =
+            Self { operations, notes, births: BTreeMap::new(), accounts: BTreeMap::new(), others: BTreeMap::new() };
         timeline.find_accounts();
         timeline.find_births();
+        timeline.find_others();
         Ok(timeline)
     }
 
@@ -158,7 +162,8 @@ impl<'a> Timeline<'a> {
         match op.op {
             Operation::Unlink { session: named, .. } => named == session,
             Operation::Approve { replaces: Some(named), .. } => named == session,
-            Operation::UnlinkOthers { account, keep, set_version, .. } => {
+            Operation::UnlinkOthers { account, keep, set_version, request } => {
+                let set_version = set_version.as_ref().or_else(|| self.others.get(request.as_str()));
                 let birth = self.births.get(session);
                 keep != session
                     && birth.is_none_or(|birth| birth.account == account)
@@ -172,6 +177,17 @@ impl<'a> Timeline<'a> {
     /// Earliest call of an operation that names `session`; from there on it may be over. `Position::MAX` if none does.
     pub fn named_from(&self, account: &str, session: &str) -> Position {
         self.of_account(account).find(|op| self.names(op, session)).map_or(Position::MAX, |op| op.call)
+    }
+
+    /// The sessions of which the answer to `op` says that they are over through it, or were before.
+    pub fn ended_by(&self, op: &Op<'a>) -> Vec<&'a str> {
+        let Some(answer) = op.answer() else { return Vec::new() };
+        match op.op {
+            Operation::Unlink { session, .. } => vec![session],
+            Operation::Approve { replaces: Some(victim), .. } => vec![victim],
+            Operation::UnlinkOthers { .. } => answer.tombstones.iter().map(|t| t.session.as_str()).collect(),
+            _ => Vec::new(),
+        }
     }
 
     /// Every acknowledged statement of a session set of `account`.
@@ -235,6 +251,19 @@ impl<'a> Timeline<'a> {
             }
             if let Some(account) = op.account {
                 self.accounts.entry(account).or_default().push(index);
+            }
+        }
+    }
+
+    /// One request is one command: what one answer tells of it holds for every attempt, the unanswered ones too. A command
+    /// that ended somebody made the version after the one that it was about.
+    fn find_others(&mut self) {
+        for op in &self.operations {
+            if let (Operation::UnlinkOthers { request, .. }, Some(answer)) = (op.op, op.answer())
+                && let Some(version) = answer.set_version
+            {
+                let about = if answer.tombstones.is_empty() { version } else { version.saturating_sub(1) };
+                self.others.insert(request, about);
             }
         }
     }
@@ -318,6 +347,19 @@ mod tests {
         assert!(timeline.names(others, "s2"), "linked under version 2");
         assert!(!timeline.names(others, "s3"), "linked under version 3");
         assert!(!timeline.names(others, "s1"), "kept");
+    }
+
+    #[test]
+    fn the_answer_to_unlink_others_tells_whom_its_lost_attempts_named() {
+        let mut story = Story::family();
+        let lost = story.call("phone", Story::unlink_others("s1", "r9", None));
+        story.ret(lost, Outcome::Unknown);
+        story.ok("phone", Story::unlink_others("s1", "r9", None), Story::ended(&[("s2", "r9", 4), ("s3", "r9", 4)]));
+        story.ok("phone", Story::approve("t4", "k4"), Story::linked("s4", 5, &["s1", "s4"]));
+        let timeline = Timeline::new(&story.events).unwrap();
+        assert_eq!(timeline.named_from("a", "s4"), Position::MAX, "linked after it");
+        assert_eq!(timeline.named_from("a", "s2"), timeline.operations[3].call);
+        assert_eq!(timeline.ended_by(&timeline.operations[4]), ["s2", "s3"]);
     }
 
     #[test]

@@ -31,6 +31,8 @@ pub struct Options {
     pub log: String,
     /// Shards per region.
     pub shards_per_region: u32,
+    /// Entries between snapshots, if other than usual.
+    pub snapshot_every_entries: Option<u64>,
     /// No TLS: whoever reaches a port may use it.
     pub is_plaintext: bool,
 }
@@ -74,7 +76,7 @@ impl Cluster {
         };
         std::fs::create_dir_all(&root)?;
         let secrets = Secrets::make(&root, options.is_plaintext, env)?;
-        let net = crate::connect::net(secrets.tls.as_deref(), Role::Gateway)?;
+        let net = crate::connect::net(secrets.tls.as_deref(), Role::Gateway.name())?;
         let ports = free_ports(3 * REGIONS.len())?;
         let address = |port: u16| format!("127.0.0.1:{port}");
         let peers: BTreeMap<String, String> =
@@ -108,7 +110,7 @@ impl Cluster {
                     None => config::Tls::plaintext(Role::Gateway),
                 }),
                 limits: config::Limits::default(),
-                raft: config::Raft::default(),
+                raft: raft(&options),
                 telemetry: config::Telemetry { log: options.log.clone(), ..config::Telemetry::default() },
                 testing: config::Testing { points: options.points },
             };
@@ -284,8 +286,16 @@ impl Secrets {
     }
 }
 
+fn raft(options: &Options) -> config::Raft {
+    let usual = config::Raft::default();
+    config::Raft {
+        snapshot_every_entries: options.snapshot_every_entries.unwrap_or(usual.snapshot_every_entries),
+        ..usual
+    }
+}
+
 /// Free loopback ports: bound together, then let go, so that no two are the same.
-fn free_ports(count: usize) -> anyhow::Result<Vec<u16>> {
+pub fn free_ports(count: usize) -> anyhow::Result<Vec<u16>> {
     let held: Vec<_> = (0..count).map(|_| std::net::TcpListener::bind("127.0.0.1:0")).collect::<Result<_, _>>()?;
     held.iter().map(|l| Ok(l.local_addr()?.port())).collect()
 }
@@ -339,7 +349,8 @@ fn toml_text(config: &config::Config) -> String {
         }
     }
     text += &format!(
-        "\n[telemetry]\nlog = {}\n\n[testing]\npoints = {}\n",
+        "\n[raft]\nsnapshot_every_entries = {}\n\n[telemetry]\nlog = {}\n\n[testing]\npoints = {}\n",
+        config.raft.snapshot_every_entries,
         quote(&config.telemetry.log),
         config.testing.points
     );

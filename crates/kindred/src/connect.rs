@@ -49,7 +49,9 @@ impl Access {
         match &self.tls {
             // Said by name on this command line, and KINDRED_TLS may be there for other commands.
             _ if self.plaintext => Ok(Arc::new(Tcp)),
-            Some(dir) => net(Some(dir), role).map_err(|error| Exit::error(exit::USAGE, format!("--tls: {error:#}"))),
+            Some(dir) => {
+                net(Some(dir), role.name()).map_err(|error| Exit::error(exit::USAGE, format!("--tls: {error:#}")))
+            }
             None => Err(Exit::error(
                 exit::USAGE,
                 format!(
@@ -62,11 +64,12 @@ impl Access {
     }
 }
 
-/// Sockets with the certificate of this role from a directory, or plain ones.
-pub fn net(dir: Option<&Path>, role: Role) -> anyhow::Result<Arc<dyn Net>> {
+/// Sockets with the certificate of this holder (a node by its name, else `gateway` or `operator`) from a directory, or plain
+/// ones.
+pub fn net(dir: Option<&Path>, holder: &str) -> anyhow::Result<Arc<dyn Net>> {
     let tcp: Arc<dyn Net> = Arc::new(Tcp);
     let Some(dir) = dir else { return Ok(tcp) };
-    Ok(Arc::new(Tls::new(tcp, crate::certificates::files(dir, role.name()))?))
+    Ok(Arc::new(Tls::new(tcp, crate::certificates::files(dir, holder))?))
 }
 
 impl Nodes {

@@ -3,6 +3,7 @@
 mod bench;
 mod big;
 mod certificates;
+mod chaos;
 mod cluster;
 mod companion;
 mod config;
@@ -48,14 +49,16 @@ enum Command {
     Dev(dev::Args),
     /// Show the law at work: pair devices while nodes are killed.
     Demo(demo::Args),
+    /// Kill nodes of a local cluster again and again, under load, and judge what clients saw.
+    Chaos(chaos::Args),
     /// Act as the phone that owns an account.
     Phone(phone::Args),
     /// Act as a device that wants to be linked.
     Companion(companion::Args),
     /// Act as an operator.
     Ctl(ctl::Args),
-    /// Measure links and validations through the public rpcs.
-    Bench(bench::Args),
+    /// Measure links, validations, pairings and watches on a local cluster; `compare` puts other systems beside it.
+    Bench(Box<bench::Args>),
     /// Make or seal the ticket keys of a cluster's regions.
     #[command(subcommand)]
     Keys(region_keys::Command),
@@ -73,10 +76,11 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Serve(args) => serve::run(args),
         Command::Dev(args) => serve::runtime(1)?.block_on(dev::run(args)),
         Command::Demo(args) => serve::runtime(1)?.block_on(demo::run(args)),
+        Command::Chaos(args) => serve::runtime(1)?.block_on(chaos::run(args)),
         Command::Phone(args) => serve::runtime(1)?.block_on(phone::run(args)),
         Command::Companion(args) => serve::runtime(1)?.block_on(companion::run(args)),
         Command::Ctl(args) => serve::runtime(1)?.block_on(ctl::run(args)),
-        Command::Bench(args) => serve::runtime(1)?.block_on(bench::run(args)),
+        Command::Bench(args) => serve::runtime(1)?.block_on(bench::run(*args)),
         Command::Keys(command) => region_keys::run(command),
         Command::Certificates(args) => certificates::run(&args),
     }

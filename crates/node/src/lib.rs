@@ -142,7 +142,11 @@ impl Node {
         };
         let gateway_address = gateway_listener.local_addr().unwrap_or_else(|_| options.listen_gateway.clone());
 
-        let holds = points::Holds::new(&options.name);
+        let holds = options.points.then(|| points::Holds::new(&options.name));
+        let points: Arc<dyn Points> = match &holds {
+            Some(holds) => Arc::new(holds.clone()),
+            None => Arc::new(NoPoints),
+        };
         let Raft { heartbeat_ms, election_min_ms, election_max_ms, snapshot_every_entries } = options.raft;
         let replicas = Replicas::start(kindred_replica::Options {
             engine: options.engine,
@@ -156,13 +160,14 @@ impl Node {
             ticket_keys: options.ticket_keys,
             timings: Timings { heartbeat_ms, election_min_ms, election_max_ms },
             snapshot_every: snapshot_every_entries,
+            points: points.clone(),
         })
         .await?;
 
         let (leaving, stop) = (CancellationToken::new(), CancellationToken::new());
         let (env, limits, granted) = (options.env, options.limits, options.plaintext);
         let health = tonic_health::server::health_reporter();
-        let public = public(&replicas, options.points.then_some(holds), &env, limits).add_service(health.1);
+        let public = public(&replicas, points, holds, &env, limits).add_service(health.1);
         let role = granted.map(|granted| granted.gateway);
         let gateways = server::Served::new("gateway", public, role, limits, &env);
         let peers = Routes::new(replicas.peer_service());
@@ -215,13 +220,15 @@ impl Node {
 }
 
 /// What gateways and operators may call, but for health.
-fn public(replicas: &Arc<Replicas>, holds: Option<points::Holds>, env: &Env, limits: Limits) -> Routes {
+fn public(
+    replicas: &Arc<Replicas>,
+    points: Arc<dyn Points>,
+    holds: Option<points::Holds>,
+    env: &Env,
+    limits: Limits,
+) -> Routes {
     let bounds =
         kindred_frontend::Bounds { request_bytes_max: limits.request_bytes_max, call_within: limits.call_within };
-    let points: Arc<dyn Points> = match &holds {
-        Some(holds) => Arc::new(holds.clone()),
-        None => Arc::new(NoPoints),
-    };
     let shards: Arc<dyn Shards> = replicas.clone();
     let routes = kindred_frontend::services_within(shards, points, env.clone(), bounds);
     let Some(holds) = holds else { return routes };

@@ -73,6 +73,10 @@ impl Points for Holds {
             }
         })
     }
+
+    fn is_armed(&self) -> bool {
+        !self.armed.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+    }
 }
 
 /// Arrivals at an armed point; dropping it disarms.

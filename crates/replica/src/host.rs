@@ -19,7 +19,7 @@ use kindred_store::engine::{Batch, Column, Durability, Engine, Write};
 use kindred_store::keys::{self, MetaKey};
 use kindred_store::log_writer::LogWriter;
 use kindred_wire::net::Net;
-use kindred_wire::shards::{BoxFuture, Consistency, Observed, ShardError, Shards};
+use kindred_wire::shards::{BoxFuture, Consistency, Observed, Points, ShardError, Shards};
 use openraft::async_runtime::WatchReceiver as _;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -35,6 +35,7 @@ use crate::link::{CallError, Links};
 use crate::log_store::{LogStore, put_meta, read_meta};
 use crate::network::Network;
 use crate::peer::PeerService;
+use crate::points::LinkPoints;
 use crate::replica::{NO_LEADER_RETRY_MS, Parts, Refusal, Replica};
 use crate::state::{Opening, State};
 use crate::types::Member;
@@ -76,6 +77,8 @@ pub struct Options {
     pub timings: Timings,
     /// Entries between snapshots.
     pub snapshot_every: u64,
+    /// Where tests hold links.
+    pub points: Arc<dyn Points>,
 }
 
 /// Raft timings, in ms.
@@ -125,6 +128,7 @@ pub struct Replicas {
     opening: tokio::sync::Mutex<()>,
     full: Arc<AtomicBool>,
     records: Arc<Records>,
+    points: LinkPoints,
     /// Shards whose replica does not run, and whether its records are damaged.
     broken: Mutex<BTreeMap<ShardId, bool>>,
     stopping: watch::Sender<bool>,
@@ -161,6 +165,7 @@ impl Replicas {
             opening: tokio::sync::Mutex::default(),
             full: Arc::default(),
             records: Arc::default(),
+            points: LinkPoints::new(options.points),
             broken: Mutex::default(),
             stopping: watch::Sender::new(false),
             tasks: Mutex::default(),
@@ -253,6 +258,7 @@ impl Replicas {
             env: self.env.clone(),
             health: health.clone(),
             records: self.records.clone(),
+            points: self.points.clone(),
         };
         let state = Arc::new(State::open(opening(), shard, region)?);
         let parts = Parts {

@@ -32,6 +32,7 @@ pub mod machine;
 pub mod metrics;
 mod network;
 mod peer;
+pub mod points;
 mod proposer;
 mod ready;
 mod replica;

@@ -21,6 +21,7 @@ use openraft::storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage};
 use crate::codec::{Compact, entry_bytes};
 use crate::error::{Error, io};
 use crate::health::Health;
+use crate::points::{APPENDED, LinkPoints, SYNCED};
 use crate::state::Opening;
 use crate::types::{LogEntry, LogId, Types, Vote};
 
@@ -40,6 +41,7 @@ struct Inner {
     engine: Arc<dyn Engine>,
     writer: LogWriter,
     health: Arc<Health>,
+    points: LinkPoints,
     state: Mutex<State>,
 }
 
@@ -91,7 +93,7 @@ impl State {
 impl LogStore {
     /// Reads the pointers of the shard's log.
     pub fn open(opening: Opening, shard: ShardId) -> Result<Self, Error> {
-        let Opening { engine, log_writer: writer, health, .. } = opening;
+        let Opening { engine, log_writer: writer, health, points, .. } = opening;
         let purged: Option<LogId> = read_meta(engine.as_ref(), shard, MetaKey::Purged)?;
         let last = match engine.last(Column::Log, &keys::log(shard, 0), &keys::log_end(shard))? {
             Some((_, record)) => Some(decode_entry(&record)?.log_id),
@@ -105,7 +107,7 @@ impl LogStore {
             committed: read_meta(engine.as_ref(), shard, MetaKey::Committed)?,
             ..State::default()
         };
-        Ok(Self(Arc::new(Inner { shard, engine, writer, health, state: Mutex::new(state) })))
+        Ok(Self(Arc::new(Inner { shard, engine, writer, health, points, state: Mutex::new(state) })))
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -273,9 +275,11 @@ impl RaftLogStorage<Types> for LogStore {
     {
         self.0.health.check().map_err(io)?;
         let mut batch = Batch::new();
+        let mut links = Vec::new();
         let last = {
             let mut state = self.lock();
             for entry in entries {
+                links.append(&mut self.0.points.linked_in(&entry));
                 batch.push(Write::Put(Column::Log, keys::log(self.0.shard, entry.log_id.index), encode_entry(&entry)));
                 state.push(entry);
             }
@@ -284,9 +288,11 @@ impl RaftLogStorage<Types> for LogStore {
             }
             state.last.map_or(0, |id| id.index)
         };
+        self.0.points.reach(APPENDED, &links, last).await;
         let log = self.clone();
         let done = move |result: Result<(), kindred_store::engine::Error>| {
             if result.is_ok() {
+                log.0.points.stand(SYNCED, &links, last);
                 let mut state = log.lock();
                 // A truncation may have come in between; what it removed must not count as durable.
                 let end = state.last.map_or(0, |id| id.index);

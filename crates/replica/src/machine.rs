@@ -12,6 +12,7 @@ use openraft::storage::{EntryResponder, RaftSnapshotBuilder, RaftStateMachine};
 use openraft::{EntryPayload, OptionalSend};
 
 use crate::error::{Error, io};
+use crate::points::APPLIED;
 use crate::snapshot::SnapshotData;
 use crate::state::{Committing, State};
 use crate::types::{LogEntry, LogId, Replies, SnapshotMeta, StoredMembership, Types};
@@ -97,7 +98,9 @@ impl RaftStateMachine<Types> for Machine {
     {
         while let Some(item) = entries.next().await {
             let (entry, responder) = item?;
+            let (links, index) = (self.0.points().linked_in(&entry), entry.log_id.index);
             let replies = self.apply_one(entry).map_err(|error| self.failed(error))?;
+            self.0.points().reach(APPLIED, &links, index).await;
             if let Some(responder) = responder {
                 responder.send(replies);
             }

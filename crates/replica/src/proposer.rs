@@ -11,6 +11,7 @@ use kindred_wire::shards::ShardError;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
+use crate::points::{ANSWERED, PROPOSED};
 use crate::replica::{NO_LEADER_RETRY_MS, Refusal, write_refusal};
 use crate::state::State;
 use crate::types::{Data, Raft};
@@ -74,6 +75,8 @@ impl Proposer {
         }
         metrics::histogram!(crate::metrics::ENTRY_COMMANDS)
             .record(f64::from(u32::try_from(envelopes.len()).unwrap_or(u32::MAX)));
+        let links = self.state.points().linked(&envelopes);
+        self.state.points().reach(PROPOSED, &links, 0).await;
         let Some(entry) = self.stamp(envelopes) else {
             waiting.into_iter().for_each(|reply| {
                 let _ = reply.send(Err(Refusal::NotLeader(None)));
@@ -92,6 +95,7 @@ impl Proposer {
                     let committed = Committed { reply: outcome, log_index, shard_time_ms, nonce: Vec::new() };
                     let _ = reply.send(Ok(committed));
                 }
+                self.state.points().reach(ANSWERED, &links, response.log_id.index).await;
             }
             Err(error) => {
                 tracing::debug!(shard = self.state.shard.0, %error, "an entry was not decided here");

@@ -21,6 +21,7 @@ use crate::codec::{Compact, Malformed, take_option};
 use crate::error::Error;
 use crate::health::Health;
 use crate::log_store::{put_meta, read_meta};
+use crate::points::LinkPoints;
 use crate::types::{LogId, StoredMembership};
 
 /// The state of one shard on this node.
@@ -39,6 +40,7 @@ pub struct State {
     health: Arc<Health>,
     log_writer: LogWriter,
     records: Arc<Records>,
+    points: LinkPoints,
     /// Next generation to stage a snapshot in; never one that was used before by this process.
     next_generation: Mutex<u32>,
 }
@@ -55,6 +57,8 @@ pub struct Opening {
     pub health: Arc<Health>,
     /// The node's cache of records.
     pub records: Arc<Records>,
+    /// Where tests hold links.
+    pub points: LinkPoints,
 }
 
 /// Where the state stands.
@@ -98,7 +102,7 @@ impl Compact for Applied {
 impl State {
     /// Opens the shard's state, and clears what an interrupted snapshot left behind.
     pub fn open(opening: Opening, shard: ShardId, region: RegionIndex) -> Result<Self, Error> {
-        let Opening { engine, log_writer, env, health, records } = opening;
+        let Opening { engine, log_writer, env, health, records, points } = opening;
         let stored = read_meta::<Applied>(engine.as_ref(), shard, MetaKey::Applied)?;
         let (generation, applied, membership) = match stored {
             Some(stored) => (stored.generation, stored.applied, stored.membership),
@@ -121,8 +125,14 @@ impl State {
             health,
             log_writer,
             records,
+            points,
             next_generation: Mutex::new(generation + 1),
         })
+    }
+
+    /// Where tests hold links.
+    pub fn points(&self) -> &LinkPoints {
+        &self.points
     }
 
     fn live(&self) -> RwLockReadGuard<'_, Live> {

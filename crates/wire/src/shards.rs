@@ -87,6 +87,11 @@ pub trait Points: Send + Sync + 'static {
         account: &kindred_core::id::AccountId,
         log_index: u64,
     ) -> BoxFuture<'static, ()>;
+
+    /// Whether any point is armed: where it costs something to know whose point was reached, that is asked first.
+    fn is_armed(&self) -> bool {
+        false
+    }
 }
 
 /// No point is ever armed.

@@ -142,6 +142,16 @@ mod tests {
     }
 
     #[test]
+    fn a_link_that_replaces_makes_one_session() {
+        let mut story = Story::family();
+        story.ok("phone", Story::replace("t4", "k4", "s2"), Story::linked("s4", 4, &["s1", "s3", "s4"]));
+        story.list(4, &["s1", "s3", "s4"]);
+        assert_eq!(found(check, &story), Vec::<String>::new());
+        story.ok("phone", Story::replace("t4", "k4", "s2"), Story::linked("s5", 5, &["s1", "s3", "s4", "s5"]));
+        assert_eq!(found(check, &story), ["duplicate_sessions s5"]);
+    }
+
+    #[test]
     fn a_session_that_nobody_was_told_of_is_a_duplicate() {
         let mut story = Story::family();
         story.list(4, &["s1", "s2", "s3", "s4"]);

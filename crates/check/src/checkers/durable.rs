@@ -6,7 +6,7 @@
 
 use crate::history::{Operation, Outcome, Verdict};
 use crate::report::Violation;
-use crate::timeline::{Timeline, ids};
+use crate::timeline::{Op, Timeline, ids};
 
 /// The name under which violations are counted.
 pub const NAME: &str = "durability_lost";
@@ -33,18 +33,23 @@ fn links_stay(timeline: &Timeline<'_>, found: &mut Vec<Violation>) {
 
 fn unlinks_stay(timeline: &Timeline<'_>, found: &mut Vec<Violation>) {
     for unlink in &timeline.operations {
-        let Operation::Unlink { account, session, .. } = unlink.op else { continue };
-        let (Some(_), Some(done)) = (unlink.answer(), unlink.done) else { continue };
-        for op in timeline.of_account(account).filter(|op| done < op.call && op.op.is_linearizable_read()) {
-            let Some(answer) = op.answer() else { continue };
-            let is_back = match op.op {
-                Operation::Validate { session: of, .. } => of == session && answer.verdict == Some(Verdict::Valid),
-                _ => answer.sessions.as_deref().is_some_and(|set| ids(set).contains(session.as_str())),
-            };
-            if is_back {
-                let text = format!("session {session} is back after its unlink was acknowledged");
-                found.push(Violation::new(NAME, session, text, [unlink.id, op.id]));
-            }
+        for session in timeline.ended_by(unlink) {
+            unlink_stays(timeline, unlink, session, found);
+        }
+    }
+}
+
+fn unlink_stays(timeline: &Timeline<'_>, unlink: &Op<'_>, session: &str, found: &mut Vec<Violation>) {
+    let (Some(account), Some(done)) = (unlink.account, unlink.done) else { return };
+    for op in timeline.of_account(account).filter(|op| done < op.call && op.op.is_linearizable_read()) {
+        let Some(answer) = op.answer() else { continue };
+        let is_back = match op.op {
+            Operation::Validate { session: of, .. } => of == session && answer.verdict == Some(Verdict::Valid),
+            _ => answer.sessions.as_deref().is_some_and(|set| ids(set).contains(session)),
+        };
+        if is_back {
+            let text = format!("session {session} is back after its end was acknowledged");
+            found.push(Violation::new(NAME, session, text, [unlink.id, op.id]));
         }
     }
 }
@@ -96,6 +101,22 @@ mod tests {
         story.ok("phone", Story::unlink("s2", "r2"), Story::ended(&[("s2", "r2", 4)]));
         story.list(3, &["s1", "s2", "s3"]);
         assert_eq!(found(check, &story), ["durability_lost s2"]);
+    }
+
+    #[test]
+    fn whom_an_acknowledged_link_replaced_stays_gone() {
+        let mut story = Story::family();
+        story.ok("phone", Story::replace("t4", "k4", "s2"), Story::linked("s4", 4, &["s1", "s3", "s4"]));
+        story.validate("s2", Verdict::Valid, 4, None);
+        assert_eq!(found(check, &story), ["durability_lost s2"]);
+    }
+
+    #[test]
+    fn whom_unlink_others_ended_stays_gone() {
+        let mut story = Story::family();
+        story.ok("phone", Story::unlink_others("s1", "r9", None), Story::ended(&[("s2", "r9", 4), ("s3", "r9", 4)]));
+        story.list(4, &["s1", "s3"]);
+        assert_eq!(found(check, &story), ["durability_lost s3"]);
     }
 
     #[test]

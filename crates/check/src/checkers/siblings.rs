@@ -72,7 +72,7 @@ fn missing_from_sets(
 mod tests {
     use super::*;
     use crate::checkers::testing::{found, passes_good};
-    use crate::history::{Answer, Outcome, Verdict};
+    use crate::history::{Answer, Outcome, Refusal, Verdict};
     use crate::story::Story;
 
     #[test]
@@ -109,6 +109,33 @@ mod tests {
         story.ok("web2", why.clone(), Answer { tombstones, ..Answer::default() });
         story.ok("web3", why, Answer::default());
         assert_eq!(found(check, &story), ["siblings_lost s2"]);
+    }
+
+    #[test]
+    fn a_link_that_replaces_ends_its_victim_and_nobody_else() {
+        let mut story = Story::family();
+        story.ok("phone", Story::replace("t4", "k4", "s2"), Story::linked("s4", 4, &["s1", "s3", "s4"]));
+        assert_eq!(found(check, &story), Vec::<String>::new());
+        story.ok("phone", Story::replace("t5", "k5", "s4"), Story::linked("s5", 5, &["s1", "s5"]));
+        assert_eq!(found(check, &story), ["siblings_lost s3"]);
+    }
+
+    #[test]
+    fn a_refused_replacement_excuses_nobody() {
+        let mut story = Story::family();
+        let replace = story.call("phone", Story::replace("t4", "k4", "s2"));
+        story.ret(replace, Outcome::Refused(Refusal { reason: "EPOCH_CHANGED".into(), tombstone: None }));
+        story.list(4, &["s1", "s3"]);
+        assert_eq!(found(check, &story), ["siblings_lost s2"]);
+    }
+
+    #[test]
+    fn an_unlink_of_others_does_not_excuse_who_came_later() {
+        let mut story = Story::family();
+        story.ok("phone", Story::unlink_others("s1", "r9", None), Story::ended(&[("s2", "r9", 4), ("s3", "r9", 4)]));
+        story.ok("phone", Story::approve("t4", "k4"), Story::linked("s4", 5, &["s1", "s4"]));
+        story.list(6, &["s1"]);
+        assert_eq!(found(check, &story), ["siblings_lost s4"]);
     }
 
     #[test]

@@ -113,7 +113,7 @@ fn came_back(timeline: &Timeline<'_>, ends: &BTreeMap<&str, (u64, Position, &Tom
 mod tests {
     use super::*;
     use crate::checkers::testing::{found, passes_good};
-    use crate::history::{Outcome, Refusal};
+    use crate::history::{Answer, Outcome, Refusal};
     use crate::story::Story;
 
     #[test]
@@ -145,6 +145,22 @@ mod tests {
         story.ret(unlink, Outcome::Refused(Refusal { reason: "QUARANTINED_ACTOR".into(), tombstone: None }));
         story.validate("s2", Verdict::SignedOut, 4, Some("r2"));
         assert_eq!(found(check, &story), ["signed_out_without_tombstone s2"]);
+    }
+
+    #[test]
+    fn replaced_by_link_is_proof_only_of_whom_an_approval_named() {
+        let mut story = Story::family();
+        story.ok("phone", Story::replace("t4", "k4", "s2"), Story::linked("s4", 4, &["s1", "s3", "s4"]));
+        let why = |session: &str| Operation::Why { account: "a".into(), session: session.into() };
+        let replaced = |session: &str, version| {
+            let tombstone = Story::tombstone(session, "t4", version);
+            let tombstone = Tombstone { reason: "REPLACED_BY_LINK".into(), ..tombstone };
+            Answer { tombstones: vec![tombstone], ..Answer::default() }
+        };
+        story.ok("web2", why("s2"), replaced("s2", 4));
+        assert_eq!(found(check, &story), Vec::<String>::new());
+        story.ok("web3", why("s3"), replaced("s3", 5));
+        assert_eq!(found(check, &story), ["signed_out_without_tombstone s3"]);
     }
 
     #[test]

@@ -1,23 +1,30 @@
-//! A closed loop, and what it measured.
+//! What calls of one kind did.
 
-use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
-use kindred_client::Error;
-use tokio::time::Instant;
+use kindred_wire::reason::Reason;
+use serde_json::{Value, json};
+use tonic::Status;
 
 /// Longest latency that is told apart, in µs.
 const LATENCY_US_MAX: u64 = 120_000_000;
 
-/// What calls of one kind did.
+/// Quantiles that are printed.
+pub(super) const QUANTILES: [(&str, f64); 5] =
+    [("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p99.9", 0.999), ("max", 1.0)];
+
+/// Latencies and errors of calls.
+#[derive(Clone)]
 pub(super) struct Load {
-    /// Time during which they were made.
+    /// Time in which the measured calls were answered.
     pub(super) elapsed: Duration,
     /// Latency of those that were answered well, in µs.
-    pub(super) latency_us: Histogram<u64>,
-    /// The others, by what they were told.
+    latency_us: Histogram<u64>,
+    /// The same by kind, where a run mixes kinds.
+    pub(super) kinds: BTreeMap<&'static str, Histogram<u64>>,
+    /// Failed calls by what they were told; those of the warm-up too.
     pub(super) errors: BTreeMap<String, u64>,
 }
 
@@ -25,25 +32,51 @@ impl Load {
     /// Nothing yet.
     pub(super) fn new() -> anyhow::Result<Self> {
         let latency_us = Histogram::new_with_bounds(1, LATENCY_US_MAX, 3)?;
-        Ok(Self { elapsed: Duration::ZERO, latency_us, errors: BTreeMap::new() })
+        Ok(Self { elapsed: Duration::ZERO, latency_us, kinds: BTreeMap::new(), errors: BTreeMap::new() })
     }
 
-    /// Adds another run of the same kind.
+    /// A good answer after this long.
+    pub(super) fn record(&mut self, latency: Duration, kind: Option<&'static str>) {
+        let us = u64::try_from(latency.as_micros()).unwrap_or(u64::MAX);
+        self.latency_us.saturating_record(us);
+        if let Some(kind) = kind {
+            let empty = || Histogram::new_from(&self.latency_us);
+            self.kinds.entry(kind).or_insert_with(empty).saturating_record(us);
+        }
+    }
+
+    /// A call that failed.
+    pub(super) fn fail(&mut self, name: String) {
+        *self.errors.entry(name).or_default() += 1;
+    }
+
+    /// Adds another run of the same work.
     pub(super) fn add(&mut self, other: &Self) -> anyhow::Result<()> {
         self.elapsed += other.elapsed;
         self.latency_us.add(&other.latency_us)?;
+        for (kind, histogram) in &other.kinds {
+            match self.kinds.get_mut(kind) {
+                Some(ours) => ours.add(histogram)?,
+                None => drop(self.kinds.insert(kind, histogram.clone())),
+            }
+        }
         for (name, count) in &other.errors {
             *self.errors.entry(name.clone()).or_default() += count;
         }
         Ok(())
     }
 
-    /// Good answers.
+    /// The calls of one kind alone; they share time and errors with the rest.
+    pub(super) fn of_kind(&self, histogram: &Histogram<u64>) -> Self {
+        Self { elapsed: self.elapsed, latency_us: histogram.clone(), kinds: BTreeMap::new(), errors: BTreeMap::new() }
+    }
+
+    /// Measured good answers.
     pub(super) fn answered(&self) -> u64 {
         self.latency_us.len()
     }
 
-    /// Good answers per second.
+    /// Measured good answers per second.
     pub(super) fn per_second(&self) -> f64 {
         let seconds = self.elapsed.as_secs_f64();
         // A count of calls is far below what a double holds exactly.
@@ -59,64 +92,41 @@ impl Load {
     pub(super) fn failed(&self) -> u64 {
         self.errors.values().sum()
     }
-}
 
-/// Keeps `in_flight` calls under way until `next` has nothing more. A call that fails is counted, not repeated.
-pub(super) async fn closed_loop<T>(
-    in_flight: usize,
-    next: impl Fn() -> Option<T>,
-    call: impl AsyncFn(usize, T) -> Result<(), String>,
-) -> anyhow::Result<Load> {
-    let load = RefCell::new(Load::new()?);
-    let started = Instant::now();
-    let workers = (0..in_flight).map(async |worker| {
-        while let Some(item) = next() {
-            let sent = Instant::now();
-            let answer = call(worker, item).await;
-            let us = u64::try_from(sent.elapsed().as_micros()).unwrap_or(u64::MAX);
-            let mut load = load.borrow_mut();
-            match answer {
-                Ok(()) => load.latency_us.saturating_record(us),
-                Err(name) => *load.errors.entry(name).or_default() += 1,
-            }
-        }
-    });
-    futures::future::join_all(workers).await;
-    let mut load = load.into_inner();
-    load.elapsed = started.elapsed();
-    Ok(load)
-}
-
-/// What an error is counted as.
-pub(super) fn name_of(error: &Error) -> String {
-    match (error.reason(), error.status()) {
-        (Some(reason), _) => reason.name().to_owned(),
-        (None, Some(status)) => format!("{:?}", status.code()),
-        (None, None) => "malformed answer".to_owned(),
+    /// For programs.
+    pub(super) fn to_json(&self) -> Value {
+        let quantile = |(name, quantile): &(&str, f64)| (format!("{name}_ms"), json!(self.quantile_ms(*quantile)));
+        json!({
+            "per_second": self.per_second(),
+            "answered": self.answered(),
+            "elapsed_ms": u64::try_from(self.elapsed.as_millis()).unwrap_or(u64::MAX),
+            "latency": QUANTILES.iter().map(quantile).collect::<serde_json::Map<_, _>>(),
+            "errors": self.errors,
+        })
     }
+}
+
+/// What a failed call is counted as: the reason that it was given, else the bare code.
+pub(super) fn name_of(status: &Status) -> String {
+    Reason::of(status).map_or_else(|| format!("{:?}", status.code()), |reason| reason.name().to_owned())
 }
 
 #[cfg(test)]
 mod tests {
-    use std::cell::Cell;
-
     use super::*;
 
-    #[tokio::test]
-    async fn every_item_is_called_once_and_failures_are_counted() {
-        let (next, flying, most) = (Cell::new(0), Cell::new(0), Cell::new(0));
-        let items = || {
-            next.set(next.get() + 1);
-            (next.get() <= 100).then_some(next.get())
-        };
-        let call = async |_: usize, item: u32| {
-            flying.set(flying.get() + 1);
-            most.set(most.get().max(flying.get()));
-            tokio::task::yield_now().await;
-            flying.set(flying.get() - 1);
-            if item.is_multiple_of(10) { Err("BUSY".to_owned()) } else { Ok(()) }
-        };
-        let load = closed_loop(8, items, call).await.unwrap();
-        assert_eq!((load.answered(), load.errors["BUSY"], load.failed(), most.get()), (90, 10, 10, 8));
+    #[test]
+    fn runs_add_up_by_kind_and_by_error() {
+        let mut one = Load::new().unwrap();
+        one.elapsed = Duration::from_secs(1);
+        one.record(Duration::from_millis(2), Some("link"));
+        let mut two = one.clone();
+        two.record(Duration::from_millis(8), Some("list"));
+        two.fail("BUSY".into());
+        one.add(&two).unwrap();
+        assert_eq!((one.answered(), one.per_second(), one.failed()), (3, 1.5, 1));
+        let lists = one.of_kind(&one.kinds["list"]);
+        assert_eq!((lists.answered(), lists.quantile_ms(1.0).round()), (1, 8.0));
+        assert_eq!(one.kinds["link"].len(), 2);
     }
 }

@@ -42,13 +42,13 @@ pub(super) struct Live {
 
 /// Makes them.
 pub(super) struct Workshop<'a> {
-    env: &'a Env,
+    pub(super) env: &'a Env,
     /// Clients of each node, by index of its region.
-    clients: Vec<Client>,
-    cluster: ClusterId,
-    regions: Vec<String>,
+    pub(super) clients: Vec<Client>,
+    pub(super) cluster: ClusterId,
+    pub(super) regions: Vec<String>,
     /// Regions that are home to accounts, from the first on.
-    homes: usize,
+    pub(super) homes: usize,
     made: Cell<usize>,
 }
 
@@ -107,7 +107,13 @@ impl<'a> Workshop<'a> {
         Ok((ready, Live { home, account, session: member.session }))
     }
 
-    async fn ticket(&self, mut phone: Member, home: usize, opened_in: usize) -> anyhow::Result<ApproveTicketRequest> {
+    /// A ticket that `phone` has scanned, and its approval.
+    pub(super) async fn ticket(
+        &self,
+        mut phone: Member,
+        home: usize,
+        opened_in: usize,
+    ) -> anyhow::Result<ApproveTicketRequest> {
         let companion = Device::new(&self.env.random(), self.cluster);
         let requester = Requester { device: about("web"), location: "bench".into() };
         let opened = self.clients[opened_in].open(&companion, &requester, request_id(self.env)).await;
@@ -122,6 +128,6 @@ impl<'a> Workshop<'a> {
     }
 }
 
-fn about(platform: &str) -> About {
+pub(super) fn about(platform: &str) -> About {
     About { platform: platform.into(), app_version: env!("CARGO_PKG_VERSION").into(), display_name: b"bench".to_vec() }
 }

@@ -184,7 +184,7 @@ impl Lab {
 
 /// The refusal that `error` is for certain. Whatever may have had an effect, now or later, is none: a broken connection,
 /// a deadline, any UNAVAILABLE.
-fn refusal(error: &Error) -> Option<Refusal> {
+pub(crate) fn refusal(error: &Error) -> Option<Refusal> {
     let reason = error.reason()?;
     if matches!(reason.retry(), Retry::After | Retry::SameRequestId) {
         return None;

@@ -11,7 +11,7 @@ mod lab;
 mod outcome;
 mod people;
 mod placing;
-mod record;
+pub(crate) mod record;
 mod steps;
 mod tour;
 mod validators;
@@ -22,6 +22,7 @@ use kindred_check::Recorder;
 use kindred_core::map::ShardMap;
 
 use self::lab::Lab;
+pub(crate) use self::lab::refusal;
 use self::outcome::{Outcome, Played};
 use self::steps::{STEPS, Stage};
 use self::tour::Tour;
@@ -104,6 +105,7 @@ async fn tell(args: &Args, place: &Place, recorder: Recorder, tour: &mut Tour) -
         points: true,
         log: args.log.clone(),
         shards_per_region: 1,
+        snapshot_every_entries: None,
         is_plaintext: args.plaintext,
     };
     let mut cluster = Cluster::start(options, &env).await?;

@@ -9,7 +9,7 @@ use kindred_wire::pb::session::v1 as session;
 use kindred_wire::pb::session::v1::validate_reply::Verdict as Told;
 use kindred_wire::pb::session::v1::why_signed_out_reply::Answer as Why;
 
-pub(super) fn registered(reply: &RegisterReply) -> Answer {
+pub(crate) fn registered(reply: &RegisterReply) -> Answer {
     Answer {
         session: Some(hex(&reply.session)),
         set_version: Some(reply.set_version),
@@ -18,11 +18,11 @@ pub(super) fn registered(reply: &RegisterReply) -> Answer {
     }
 }
 
-pub(super) fn opened(reply: &pairing::OpenTicketReply) -> Answer {
+pub(crate) fn opened(reply: &pairing::OpenTicketReply) -> Answer {
     Answer { ticket: Some(hex(&reply.ticket)), ..Answer::default() }
 }
 
-pub(super) fn scanned(reply: &pairing::ScanTicketReply) -> Answer {
+pub(crate) fn scanned(reply: &pairing::ScanTicketReply) -> Answer {
     Answer {
         ticket: Some(hex(&reply.ticket)),
         device_key: Some(hex(&reply.device_key)),
@@ -31,7 +31,7 @@ pub(super) fn scanned(reply: &pairing::ScanTicketReply) -> Answer {
     }
 }
 
-pub(super) fn receipt(receipt: &Receipt) -> Answer {
+pub(crate) fn receipt(receipt: &Receipt) -> Answer {
     let after = receipt.sessions_after.iter().map(|id| Member { id: id.to_string(), seq: None }).collect();
     Answer {
         session: Some(receipt.session.to_string()),
@@ -43,7 +43,7 @@ pub(super) fn receipt(receipt: &Receipt) -> Answer {
     }
 }
 
-pub(super) fn listed(reply: &session::ListSessionsReply) -> Answer {
+pub(crate) fn listed(reply: &session::ListSessionsReply) -> Answer {
     let member = |s: &session::SessionRecord| Member { id: hex(&s.session), seq: Some(s.seq) };
     Answer {
         sessions: Some(reply.sessions.iter().map(member).collect()),
@@ -52,7 +52,7 @@ pub(super) fn listed(reply: &session::ListSessionsReply) -> Answer {
     }
 }
 
-pub(super) fn validated(reply: &session::ValidateReply) -> Answer {
+pub(crate) fn validated(reply: &session::ValidateReply) -> Answer {
     let (verdict, proof) = match &reply.verdict {
         Some(Told::Valid(_)) => (Verdict::Valid, None),
         Some(Told::SignedOut(out)) => (Verdict::SignedOut, out.tombstone.as_ref()),
@@ -70,7 +70,7 @@ pub(super) fn validated(reply: &session::ValidateReply) -> Answer {
     }
 }
 
-pub(super) fn unlinked(reply: &session::UnlinkReply) -> Answer {
+pub(crate) fn unlinked(reply: &session::UnlinkReply) -> Answer {
     Answer {
         set_version: reply.tombstone.as_ref().map(|t| t.set_version),
         tombstones: reply.tombstone.as_ref().map(tombstone).into_iter().collect(),
@@ -79,7 +79,7 @@ pub(super) fn unlinked(reply: &session::UnlinkReply) -> Answer {
     }
 }
 
-pub(super) fn explained(reply: &session::WhySignedOutReply) -> Answer {
+pub(crate) fn explained(reply: &session::WhySignedOutReply) -> Answer {
     let ended = match &reply.answer {
         Some(Why::Ended(ended)) => Some(tombstone(ended)),
         Some(Why::Active(_)) | None => None,
@@ -87,7 +87,7 @@ pub(super) fn explained(reply: &session::WhySignedOutReply) -> Answer {
     Answer { tombstones: ended.into_iter().collect(), ..Answer::default() }
 }
 
-pub(super) fn tombstone(told: &session::Tombstone) -> Tombstone {
+pub(crate) fn tombstone(told: &session::Tombstone) -> Tombstone {
     Tombstone {
         session: told.session.as_ref().map(|s| hex(&s.session)).unwrap_or_default(),
         reason: told.reason().as_str_name().to_owned(),

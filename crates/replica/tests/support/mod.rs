@@ -44,6 +44,7 @@ pub fn store(engine: Arc<dyn Engine>) -> (LogStore, Machine) {
         env: env(),
         health: Arc::default(),
         records: Arc::default(),
+        points: Default::default(),
     };
     let log = LogStore::open(opening(), SHARD).unwrap();
     let state = Arc::new(State::open(opening(), SHARD, RegionIndex(0)).unwrap());
