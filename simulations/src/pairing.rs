@@ -6,7 +6,6 @@ use kindred_core::id::{AccountId, SessionId};
 use kindred_core::model::{Device as About, Receipt, Requester};
 use kindred_wire::convert;
 use kindred_wire::pb::pairing::v1::watch_ticket_reply::Event;
-use kindred_wire::pb::pairing::v1::watch_ticket_request::Access;
 use kindred_wire::pb::session::v1 as pb;
 
 /// Whatever ends a simulated client early.
@@ -42,8 +41,7 @@ impl Owner {
         let what = Approve { ticket, device_key: qr.device_key, replaces: None, envelope: b"for you".to_vec() };
         let receipt = phone.approve(&self.phone, &what, request_id(&self.env)).await?;
         self.sessions.push(receipt.session);
-        let access = Access::Proof(device.sign_watch(request_id(&self.env), &ticket));
-        let mut watch = companion.watch_ticket(&ticket, access);
+        let mut watch = companion.watch_ticket_as(&device, &ticket, request_id(&self.env));
         while let Some(reply) = watch.next().await? {
             if let Some(Event::Linked(linked)) = reply.event {
                 if linked.session != convert::raw(receipt.session.as_bytes()) {

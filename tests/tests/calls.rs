@@ -149,6 +149,10 @@ calls! {
     GetAccount(account::GetAccountRequest) = accounts.get_account;
     Register(account::RegisterRequest) = accounts.register;
     SetLimit(account::SetLimitRequest) = accounts.set_limit;
+    ReplacePrimary(account::ReplacePrimaryRequest) = accounts.replace_primary;
+    Lock(account::LockRequest) = accounts.lock;
+    Unlock(account::UnlockRequest) = accounts.unlock;
+    Delete(account::DeleteRequest) = accounts.delete;
     Open(pairing::OpenTicketRequest) = pairing.open_ticket;
     WatchTicket(pairing::WatchTicketRequest) = pairing.watch_ticket;
     Scan(pairing::ScanTicketRequest) = pairing.scan_ticket;
@@ -158,6 +162,9 @@ calls! {
     List(session::ListSessionsRequest) = sessions.list_sessions;
     Why(session::WhySignedOutRequest) = sessions.why_signed_out;
     Unlink(session::UnlinkRequest) = sessions.unlink;
+    UnlinkOthers(session::UnlinkOthersRequest) = sessions.unlink_others;
+    Pin(session::PinRequest) = sessions.pin;
+    Rotate(session::RotateDeviceKeyRequest) = sessions.rotate_device_key;
     WatchAccount(session::WatchAccountRequest) = sessions.watch_account;
 }
 
@@ -197,6 +204,10 @@ impl World {
         client.unlink(&phone, &unlinked.session, people.request()).await.unwrap();
         let done = people.request();
         client.set_limit(&phone, 5, done).await.unwrap();
+        // Refused, and it leaves them a nonce to sign the calls by hand with.
+        for member in [&companion, &unlinked] {
+            client.unlink(member, &phone.session, people.request()).await.unwrap_err();
+        }
         let shown = people.open(&client).await.unwrap();
         client.scan(&mut phone, &shown.qr.reference, people.request()).await.unwrap();
         let channel = channel(cluster.net.clone(), &cluster.nodes[0].gateway).unwrap();
@@ -257,14 +268,34 @@ impl World {
     fn unlink(&self, member: &Member, target: &SessionId) -> session::UnlinkRequest {
         let hash = arguments::unlink(&member.account, target);
         let proof = Some(member.sign(arguments::METHOD_UNLINK, self.people.request(), &hash));
-        session::UnlinkRequest { proof, session: raw(target.as_bytes()), home_region: String::new() }
+        session::UnlinkRequest { proof, session: raw(target.as_bytes()), ..session::UnlinkRequest::default() }
+    }
+
+    /// A new phone that leaves something unsaid.
+    fn replacement(&self, keep_companions: Option<bool>) -> account::ReplacePrimaryRequest {
+        let (device, about) = (self.people.device(), about("phone"));
+        let hash = arguments::replace_primary(&self.phone.account, &device.key(), &about, true);
+        account::ReplacePrimaryRequest {
+            proof: Some(self.phone.sign(arguments::METHOD_REPLACE_PRIMARY, self.people.request(), &hash)),
+            device_key: raw(device.key().as_bytes()),
+            device: Some(convert::device(&about)),
+            keep_companions,
+            ..account::ReplacePrimaryRequest::default()
+        }
+    }
+
+    /// A deletion of the account as `member` would sign it.
+    fn deletion(&self, member: &Member) -> account::DeleteRequest {
+        let hash = arguments::delete(&member.account);
+        let proof = Some(member.sign(arguments::METHOD_DELETE, self.people.request(), &hash));
+        account::DeleteRequest { proof, ..account::DeleteRequest::default() }
     }
 
     /// A change of the companion limit.
     fn limit(&self, limit: u32, request: RequestId) -> account::SetLimitRequest {
         let hash = arguments::set_limit(&self.phone.account, limit);
         let proof = Some(self.phone.sign(arguments::METHOD_SET_LIMIT, request, &hash));
-        account::SetLimitRequest { proof, limit, home_region: String::new() }
+        account::SetLimitRequest { proof, limit, ..account::SetLimitRequest::default() }
     }
 
     /// A call by its path with whatever message.
@@ -298,7 +329,9 @@ fn out_of_bounds(world: &World) -> Vec<Row> {
         invalid("an account of 65 bytes", validate(&[b'a'; 65], &[1; 16]), "account"),
         invalid("an empty list", session::ListSessionsRequest::default(), "account"),
         invalid("a why without a name", nameless, "which"),
-        invalid("an unlink without a proof", session::UnlinkRequest::default(), "proof"),
+        invalid("an empty RotateDeviceKey", session::RotateDeviceKeyRequest::default(), "proof"),
+        invalid("a phone that does not say who stays", world.replacement(None), "keep_companions"),
+        invalid("a phone that does not prove its key", world.replacement(Some(true)), "possession"),
         invalid("an empty Register", account::RegisterRequest::default(), "proof"),
         invalid("an empty Open", pairing::OpenTicketRequest::default(), "proof"),
         invalid("a watch of nothing", pairing::WatchTicketRequest::default(), "ticket"),
@@ -334,6 +367,14 @@ fn by_others(world: &World) -> Vec<Row> {
     };
     let claimed = world.registration(&world.phone.account, REGIONS[1]);
     vec![
+        row("an unlink without a proof", session::UnlinkRequest::default(), Reason::CallerNotAllowed),
+        row("a logout of others without a proof", session::UnlinkOthersRequest::default(), Reason::CallerNotAllowed),
+        row("a pin without a proof", session::PinRequest::default(), Reason::CallerNotAllowed),
+        row("a replacement without a proof", account::ReplacePrimaryRequest::default(), Reason::CallerNotAllowed),
+        row("a deletion without a proof", account::DeleteRequest::default(), Reason::CallerNotAllowed),
+        row("a lock by anybody", account::LockRequest::default(), Reason::CallerNotAllowed),
+        row("an unlock by anybody", account::UnlockRequest::default(), Reason::CallerNotAllowed),
+        row("a deletion by a companion", world.deletion(&world.companion), Reason::CallerNotAllowed),
         row("an unlink by a stranger", world.unlink(&stranger, &world.companion.session), Reason::ProofInvalid),
         row("an unlink of another session", swapped, Reason::ProofInvalid),
         row("an approval of another key", other_key, Reason::ApprovalInvalid),
@@ -368,8 +409,7 @@ async fn unknown(world: &World) -> Vec<Row> {
     *unshown.last_mut().unwrap() ^= 1;
     let unscanned = world.people.open(&world.client).await.unwrap();
     let elsewhere = world.registration(&AccountId::new(b"ben").unwrap(), "atlantis");
-    let future =
-        session::WatchAccountRequest { account: world.account(), from_set_version: 99, home_region: String::new() };
+    let future = session::WatchAccountRequest { account: world.account(), from_set_version: 99, ..Default::default() };
     vec![
         row("an account that is not", nobody, Reason::AccountNotFound),
         row("a list of nobody's sessions", list, Reason::AccountNotFound),

@@ -35,7 +35,9 @@ async fn watch_account_is_gapless() {
                         seen.store(change.version, Ordering::Relaxed);
                         changes.push(change);
                     }
-                    Event::Heartbeat(_) | Event::LinkRequested(_) | Event::LinkRequestOver(_) => {}
+                    Event::Heartbeat(_) | Event::Records(_) => {}
+                    Event::LinkRequested(_) | Event::LinkRequestOver(_) => {}
+                    Event::Deleted(deleted) => panic!("nobody deleted it: {deleted:?}"),
                     Event::Snapshot(snapshot) => panic!("changes are kept, and this is none: {snapshot:?}"),
                 }
             }
@@ -100,6 +102,7 @@ fn session(record: &pb::SessionRecord) -> Session {
         key_generation: 0,
         record_version: 0,
         quarantine_until_ms: 0,
+        pinned: false,
     }
 }
 

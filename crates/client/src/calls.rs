@@ -2,6 +2,7 @@
 
 use kindred_core::arguments;
 use kindred_core::canonical::sha256;
+use kindred_core::code::MatchNumber;
 use kindred_core::id::{AccountId, ClusterId, DeviceKey, RequestId, SessionId, Signature, TicketId};
 use kindred_core::limits::QR_TICKET_TTL_MS;
 use kindred_core::model::{Approval, ApprovalKind, Device as About, Receipt, Requester};
@@ -13,6 +14,8 @@ use kindred_wire::pb::session::v1::why_signed_out_request::Which;
 use kindred_wire::pb::{account::v1 as account, pairing::v1 as pairing, session::v1 as session};
 use kindred_wire::reason::Reason;
 
+use crate::device::ticket_of;
+use crate::nonces::Topic;
 use crate::{Client, Device, Error, Member};
 
 /// What the owner says yes to.
@@ -46,14 +49,15 @@ impl Client {
         home_region: &str,
         request: RequestId,
     ) -> Result<(Member, account::RegisterReply), Error> {
-        let message = account::RegisterRequest {
+        let message = || account::RegisterRequest {
             proof: Some(device.sign_register(request, id, about)),
             account: raw(id.as_bytes()),
             device_key: raw(device.key().as_bytes()),
             device: Some(convert::device(about)),
             home_region: home_region.to_owned(),
         };
-        let reply = self.call(message, async |c, r| AccountClient::new(c).register(r).await).await?;
+        let by = [device.signing(Topic::Account(id.clone()))];
+        let reply = self.signed(&by, message, async |c, r| AccountClient::new(c).register(r).await).await?;
         let member = Member {
             device: device.clone(),
             account: id.clone(),
@@ -70,19 +74,6 @@ impl Client {
         self.call(message, async |c, r| AccountClient::new(c).get_account(r).await).await
     }
 
-    /// Changes the companion limit.
-    pub async fn set_limit(
-        &self,
-        member: &Member,
-        limit: u32,
-        request: RequestId,
-    ) -> Result<account::SetLimitReply, Error> {
-        let hash = arguments::set_limit(&member.account, limit);
-        let proof = Some(member.sign(arguments::METHOD_SET_LIMIT, request, &hash));
-        let message = account::SetLimitRequest { proof, limit, home_region: member.home_region.clone() };
-        self.call(message, async |c, r| AccountClient::new(c).set_limit(r).await).await
-    }
-
     /// Opens a ticket for `device`.
     pub async fn open(
         &self,
@@ -90,13 +81,18 @@ impl Client {
         requester: &Requester,
         request: RequestId,
     ) -> Result<pairing::OpenTicketReply, Error> {
-        let message = pairing::OpenTicketRequest {
+        let message = || pairing::OpenTicketRequest {
             proof: Some(device.sign_open(request, requester)),
             device_key: raw(device.key().as_bytes()),
             requester: Some(convert::requester(requester)),
             ..pairing::OpenTicketRequest::default()
         };
-        self.call(message, async |c, r| PairingClient::new(c).open_ticket(r).await).await
+        let by = [device.signing(Topic::Opening)];
+        let reply = self.signed(&by, message, async |c, r| PairingClient::new(c).open_ticket(r).await).await?;
+        if let Some(ticket) = TicketId::from_slice(&reply.ticket) {
+            device.about_ticket(&Topic::Opening, &ticket);
+        }
+        Ok(reply)
     }
 
     /// Scans a ref. Takes the current auth_epoch into `member`; if the one it had was old, signs again, once.
@@ -107,13 +103,14 @@ impl Client {
         request: RequestId,
     ) -> Result<pairing::ScanTicketReply, Error> {
         let attempt = async |member: &Member| {
-            let message = pairing::ScanTicketRequest {
+            let message = || pairing::ScanTicketRequest {
                 proof: Some(member.sign_scan(request, reference)),
                 reference: raw(reference),
                 home_region: member.home_region.clone(),
                 code: String::new(),
             };
-            self.call(message, async |c, r| PairingClient::new(c).scan_ticket(r).await).await
+            let by = [member.device.signing(Topic::Ticket(ticket_of(reference)))];
+            self.signed(&by, message, async |c, r| PairingClient::new(c).scan_ticket(r).await).await
         };
         let reply = match attempt(member).await {
             Err(error) if error.reason() == Some(Reason::EpochChanged) => {
@@ -128,26 +125,11 @@ impl Client {
 
     /// The signed call that approves a scanned ticket: built once, it may be sent any number of times.
     pub fn approval(&self, member: &Member, what: &Approve, request: RequestId) -> pairing::ApproveTicketRequest {
-        let approval = member.sign_approval(Approval {
-            kind: what.replaces.map_or(ApprovalKind::Link, ApprovalKind::LinkReplacing),
-            account: member.account.clone(),
-            auth_epoch: member.auth_epoch,
-            ticket: what.ticket,
-            device_key_hash: sha256(&[what.device_key.as_bytes()]),
-            approver: member.session,
-            envelope_hash: sha256(&[&what.envelope]),
-            lifetime_ms: QR_TICKET_TTL_MS,
-            signature: Signature([0; 64]),
-        });
-        pairing::ApproveTicketRequest {
-            proof: Some(member.sign_approve(request, &approval)),
-            approval: Some(convert::approval(&approval)),
-            envelope: what.envelope.clone().into(),
-            number: String::new(),
-        }
+        approving(member, what, None, request)
     }
 
-    /// Sends a signed approval; the receipt is the same however often.
+    /// Sends a signed approval; the receipt is the same however often. It cannot be signed again here: where the nonce has
+    /// grown old, NONCE_STALE is returned.
     pub async fn send_approval(&self, message: pairing::ApproveTicketRequest) -> Result<Receipt, Error> {
         let reply = self.call(message, async |c, r| PairingClient::new(c).approve_ticket(r).await).await?;
         Ok(convert::receipt_in(reply.receipt)?)
@@ -155,7 +137,10 @@ impl Client {
 
     /// Approves a scanned ticket.
     pub async fn approve(&self, member: &Member, what: &Approve, request: RequestId) -> Result<Receipt, Error> {
-        self.send_approval(self.approval(member, what, request)).await
+        let by = [member.device.signing(Topic::Ticket(what.ticket))];
+        let message = || self.approval(member, what, request);
+        let reply = self.signed(&by, message, async |c, r| PairingClient::new(c).approve_ticket(r).await).await?;
+        Ok(convert::receipt_in(reply.receipt)?)
     }
 
     /// Denies a scanned ticket.
@@ -165,9 +150,12 @@ impl Client {
         ticket: &TicketId,
         request: RequestId,
     ) -> Result<pairing::DenyTicketReply, Error> {
-        let proof = Some(member.sign(arguments::METHOD_DENY, request, &arguments::deny(ticket)));
-        let message = pairing::DenyTicketRequest { proof, ticket: raw(ticket.as_bytes()) };
-        self.call(message, async |c, r| PairingClient::new(c).deny_ticket(r).await).await
+        let message = || pairing::DenyTicketRequest {
+            proof: Some(member.sign_deny(request, ticket)),
+            ticket: raw(ticket.as_bytes()),
+        };
+        let by = [member.device.signing(Topic::Ticket(*ticket))];
+        self.signed(&by, message, async |c, r| PairingClient::new(c).deny_ticket(r).await).await
     }
 
     /// Gives up a ticket of `device`.
@@ -177,9 +165,12 @@ impl Client {
         ticket: &TicketId,
         request: RequestId,
     ) -> Result<pairing::CancelTicketReply, Error> {
-        let proof = Some(device.sign_cancel(request, ticket));
-        let message = pairing::CancelTicketRequest { proof, ticket: raw(ticket.as_bytes()) };
-        self.call(message, async |c, r| PairingClient::new(c).cancel_ticket(r).await).await
+        let message = || pairing::CancelTicketRequest {
+            proof: Some(device.sign_cancel(request, ticket)),
+            ticket: raw(ticket.as_bytes()),
+        };
+        let by = [device.signing(Topic::Ticket(*ticket))];
+        self.signed(&by, message, async |c, r| PairingClient::new(c).cancel_ticket(r).await).await
     }
 
     /// Asks about a session.
@@ -201,10 +192,13 @@ impl Client {
         request: RequestId,
     ) -> Result<session::UnlinkReply, Error> {
         let hash = arguments::unlink(&member.account, target);
-        let proof = Some(member.sign(arguments::METHOD_UNLINK, request, &hash));
-        let (target, home_region) = (raw(target.as_bytes()), member.home_region.clone());
-        let message = session::UnlinkRequest { proof, session: target, home_region };
-        self.call(message, async |c, r| SessionClient::new(c).unlink(r).await).await
+        let message = || session::UnlinkRequest {
+            proof: Some(member.sign(arguments::METHOD_UNLINK, request, &hash)),
+            session: raw(target.as_bytes()),
+            home_region: member.home_region.clone(),
+            ..session::UnlinkRequest::default()
+        };
+        self.signed(&[member.signing()], message, async |c, r| SessionClient::new(c).unlink(r).await).await
     }
 
     /// Ends all sessions but `member`'s, which takes the new auth_epoch.
@@ -214,9 +208,13 @@ impl Client {
         request: RequestId,
     ) -> Result<session::UnlinkOthersReply, Error> {
         let hash = arguments::unlink_others(&member.account, &member.session);
-        let proof = Some(member.sign(arguments::METHOD_UNLINK_OTHERS, request, &hash));
-        let message = session::UnlinkOthersRequest { proof, home_region: member.home_region.clone() };
-        let reply = self.call(message, async |c, r| SessionClient::new(c).unlink_others(r).await).await?;
+        let message = || session::UnlinkOthersRequest {
+            proof: Some(member.sign(arguments::METHOD_UNLINK_OTHERS, request, &hash)),
+            home_region: member.home_region.clone(),
+            ..session::UnlinkOthersRequest::default()
+        };
+        let by = [member.signing()];
+        let reply = self.signed(&by, message, async |c, r| SessionClient::new(c).unlink_others(r).await).await?;
         member.auth_epoch = reply.auth_epoch;
         Ok(reply)
     }
@@ -231,5 +229,31 @@ impl Client {
         let (account, home_region) = (raw(id.as_bytes()), home_region.to_owned());
         let message = session::WhySignedOutRequest { account, which: Some(which), home_region };
         self.call(message, async |c, r| SessionClient::new(c).why_signed_out(r).await).await
+    }
+}
+
+/// The signed call, with the number that the owner has compared if there is one.
+pub(crate) fn approving(
+    member: &Member,
+    what: &Approve,
+    number: Option<MatchNumber>,
+    request: RequestId,
+) -> pairing::ApproveTicketRequest {
+    let approval = member.sign_approval(Approval {
+        kind: what.replaces.map_or(ApprovalKind::Link, ApprovalKind::LinkReplacing),
+        account: member.account.clone(),
+        auth_epoch: member.auth_epoch,
+        ticket: what.ticket,
+        device_key_hash: sha256(&[what.device_key.as_bytes()]),
+        approver: member.session,
+        envelope_hash: sha256(&[&what.envelope]),
+        lifetime_ms: QR_TICKET_TTL_MS,
+        signature: Signature([0; 64]),
+    });
+    pairing::ApproveTicketRequest {
+        proof: Some(member.sign_approve_with(request, &approval, number)),
+        approval: Some(convert::approval(&approval)),
+        envelope: what.envelope.clone().into(),
+        number: number.map(|number| number.to_string()).unwrap_or_default(),
     }
 }

@@ -201,7 +201,19 @@ impl View {
             Event::Heartbeat(beat) => {
                 self.is_not_before(beat.set_version, &convert::digest(&beat.set_digest, "set_digest")?)
             }
-            Event::LinkRequested(_) | Event::LinkRequestOver(_) => Ok(()),
+            Event::Records(records) => self.records(records),
+            Event::LinkRequested(_) | Event::LinkRequestOver(_) | Event::Deleted(_) => Ok(()),
+        }
+    }
+
+    /// What changes records leaves the set as it is.
+    fn records(&self, records: &pb::Records) -> Result<(), Broken> {
+        if records.set_version != self.version {
+            return Err(Broken::Gap { expected: self.version, told: records.set_version });
+        }
+        match differing(&self.sessions, &pairs(&records.sessions)?) {
+            Some((session, _)) => Err(Broken::OtherSessions { version: self.version, session }),
+            None => Ok(()),
         }
     }
 

@@ -2,13 +2,15 @@
 
 use kindred_core::arguments;
 use kindred_core::code::{Code, MatchNumber};
-use kindred_core::id::{AccountId, RequestId};
+use kindred_core::id::{AccountId, RequestId, TicketId};
 use kindred_core::model::{Receipt, Requester};
 use kindred_wire::convert::{self, raw};
 use kindred_wire::pb::pairing::v1 as pairing;
 use kindred_wire::pb::pairing::v1::pairing_client::PairingClient;
 use kindred_wire::reason::Reason;
 
+use crate::calls::approving;
+use crate::nonces::Topic;
 use crate::{Approve, Client, Device, Error, Member};
 
 impl Client {
@@ -21,32 +23,40 @@ impl Client {
         request: RequestId,
     ) -> Result<pairing::OpenTicketReply, Error> {
         let hash = arguments::open_code(&device.key(), requester, account);
-        let message = pairing::OpenTicketRequest {
-            proof: Some(device.sign_alone(arguments::METHOD_OPEN, request, &hash)),
+        let message = || pairing::OpenTicketRequest {
+            proof: Some(device.sign_alone(&Topic::Opening, arguments::METHOD_OPEN, request, &hash)),
             device_key: raw(device.key().as_bytes()),
             requester: Some(convert::requester(requester)),
             method: pairing::Method::Code.into(),
             account: raw(account.as_bytes()),
         };
-        self.call(message, async |c, r| PairingClient::new(c).open_ticket(r).await).await
+        let by = [device.signing(Topic::Opening)];
+        let reply = self.signed(&by, message, async |c, r| PairingClient::new(c).open_ticket(r).await).await?;
+        if let Some(ticket) = TicketId::from_slice(&reply.ticket) {
+            device.about_ticket(&Topic::Opening, &ticket);
+        }
+        Ok(reply)
     }
 
     /// Types a code. Takes the current auth_epoch into `member`; if the one it had was old, signs again, once. A wrong code
-    /// is CODE_MISMATCH with the tries that are left; the next try needs a new request id.
+    /// is CODE_MISMATCH with the tries that are left; the next try needs a new request id. A try with an old nonce is signed
+    /// again too, and does not count.
     pub async fn scan_code(
         &self,
         member: &mut Member,
         code: &Code,
         request: RequestId,
     ) -> Result<pairing::ScanTicketReply, Error> {
+        let topic = Topic::Typing(member.account.clone());
         let attempt = async |member: &Member| {
-            let message = pairing::ScanTicketRequest {
-                proof: Some(member.sign(arguments::METHOD_SCAN, request, &arguments::scan_code(code))),
+            let message = || pairing::ScanTicketRequest {
+                proof: Some(member.sign_scan_code(request, code)),
                 home_region: member.home_region.clone(),
                 code: code.shown(),
                 ..pairing::ScanTicketRequest::default()
             };
-            self.call(message, async |c, r| PairingClient::new(c).scan_ticket(r).await).await
+            let by = [member.device.signing(topic.clone())];
+            self.signed(&by, message, async |c, r| PairingClient::new(c).scan_ticket(r).await).await
         };
         let reply = match attempt(member).await {
             Err(error) if error.reason() == Some(Reason::EpochChanged) => {
@@ -56,6 +66,9 @@ impl Client {
             other => other?,
         };
         member.auth_epoch = reply.auth_epoch;
+        if let Some(ticket) = TicketId::from_slice(&reply.ticket) {
+            member.device.about_ticket(&topic, &ticket);
+        }
         Ok(reply)
     }
 
@@ -66,12 +79,8 @@ impl Client {
         what: &Approve,
         number: MatchNumber,
         request: RequestId,
-    ) -> Result<pairing::ApproveTicketRequest, Error> {
-        let message = self.approval(member, what, request);
-        let approval = convert::approval_in(message.approval.clone())?;
-        let hash = arguments::approve_with(&approval, Some(number));
-        let proof = Some(member.sign(arguments::METHOD_APPROVE, request, &hash));
-        Ok(pairing::ApproveTicketRequest { proof, number: number.to_string(), ..message })
+    ) -> pairing::ApproveTicketRequest {
+        approving(member, what, Some(number), request)
     }
 
     /// Approves a scanned ticket whose number the owner has compared on both screens.
@@ -82,6 +91,9 @@ impl Client {
         number: MatchNumber,
         request: RequestId,
     ) -> Result<Receipt, Error> {
-        self.send_approval(self.approval_with_number(member, what, number, request)?).await
+        let by = [member.device.signing(Topic::Ticket(what.ticket))];
+        let message = || approving(member, what, Some(number), request);
+        let reply = self.signed(&by, message, async |c, r| PairingClient::new(c).approve_ticket(r).await).await?;
+        Ok(convert::receipt_in(reply.receipt)?)
     }
 }

@@ -5,28 +5,45 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ed25519_dalek::{Signer as _, SigningKey};
 use kindred_core::arguments;
 use kindred_core::canonical::{DeviceProof, REF_LEN, approval_bytes, proof_bytes};
+use kindred_core::code::{Code, MatchNumber};
 use kindred_core::env::Env;
 use kindred_core::id::{AccountId, ClusterId, DeviceKey, Digest, RequestId, SessionId, Signature, TicketId};
 use kindred_core::model::{Approval, Requester};
 use kindred_wire::convert;
 use kindred_wire::pb::session::v1 as pb;
 
+use crate::nonces::{Nonces, Topic};
+
 /// A fresh request id.
 pub fn request_id(env: &Env) -> RequestId {
     RequestId(env.random())
 }
 
-/// One installation: its key, and the cluster that it trusts. No Debug: the key is a secret.
+/// One installation: its key, the cluster that it trusts, and the nonces that it was given; clones share those. No Debug:
+/// the key is a secret.
 #[derive(Clone)]
 pub struct Device {
     key: SigningKey,
     cluster: ClusterId,
+    nonces: Nonces,
+}
+
+/// A device that signs a call, and what about: where the nonce is taken from, and the next one put.
+pub(crate) struct Signing<'a> {
+    pub(crate) device: &'a Device,
+    pub(crate) topic: Topic,
+}
+
+impl Signing<'_> {
+    pub(crate) fn keep(&self, nonce: &[u8]) {
+        self.device.nonces.put(&self.topic, nonce);
+    }
 }
 
 impl Device {
     /// From a seed of 32 random bytes.
     pub fn new(seed: &[u8; 32], cluster: ClusterId) -> Self {
-        Self { key: SigningKey::from_bytes(seed), cluster }
+        Self { key: SigningKey::from_bytes(seed), cluster, nonces: Nonces::default() }
     }
 
     /// The public key.
@@ -41,17 +58,17 @@ impl Device {
 
     /// Signs an Open.
     pub fn sign_open(&self, request: RequestId, requester: &Requester) -> pb::DeviceProof {
-        self.sign_alone(arguments::METHOD_OPEN, request, &arguments::open(&self.key(), requester))
+        self.sign_alone(&Topic::Opening, arguments::METHOD_OPEN, request, &arguments::open(&self.key(), requester))
     }
 
     /// Signs a Watch; it opens the envelope.
     pub fn sign_watch(&self, request: RequestId, ticket: &TicketId) -> pb::DeviceProof {
-        self.sign_alone(arguments::METHOD_WATCH, request, &arguments::watch(ticket))
+        self.sign_alone(&Topic::Ticket(*ticket), arguments::METHOD_WATCH, request, &arguments::watch(ticket))
     }
 
     /// Signs a Cancel.
     pub fn sign_cancel(&self, request: RequestId, ticket: &TicketId) -> pb::DeviceProof {
-        self.sign_alone(arguments::METHOD_CANCEL, request, &arguments::cancel(ticket))
+        self.sign_alone(&Topic::Ticket(*ticket), arguments::METHOD_CANCEL, request, &arguments::cancel(ticket))
     }
 
     /// Signs the registration of `account` with this device as its primary.
@@ -62,11 +79,34 @@ impl Device {
         device: &kindred_core::model::Device,
     ) -> pb::DeviceProof {
         let hash = arguments::register(account, &self.key(), device);
-        self.sign(arguments::METHOD_REGISTER, unsigned(Some(account.clone()), None, request, 0), &hash)
+        self.sign_possession(arguments::METHOD_REGISTER, request, account, &hash)
     }
 
-    pub(crate) fn sign_alone(&self, method: &str, request: RequestId, hash: &Digest) -> pb::DeviceProof {
-        self.sign(method, unsigned(None, None, request, 0), hash)
+    /// Signs as a key that has no session in `account` yet: a registration, or the key that a call of `method` with these
+    /// arguments brings in.
+    pub fn sign_possession(
+        &self,
+        method: &str,
+        request: RequestId,
+        account: &AccountId,
+        hash: &Digest,
+    ) -> pb::DeviceProof {
+        let topic = Topic::Account(account.clone());
+        self.sign(method, unsigned(Some(account.clone()), None, request, 0, self.nonces.get(&topic)), hash)
+    }
+
+    pub(crate) fn sign_alone(&self, topic: &Topic, method: &str, request: RequestId, hash: &Digest) -> pb::DeviceProof {
+        self.sign(method, unsigned(None, None, request, 0, self.nonces.get(topic)), hash)
+    }
+
+    /// The nonce for what was asked about `topic`, which led to this ticket, is good for what comes next about it.
+    pub(crate) fn about_ticket(&self, topic: &Topic, ticket: &TicketId) {
+        self.nonces.put(&Topic::Ticket(*ticket), &self.nonces.get(topic));
+    }
+
+    /// It signs about this.
+    pub(crate) fn signing(&self, topic: Topic) -> Signing<'_> {
+        Signing { device: self, topic }
     }
 
     fn sign(&self, method: &str, mut proof: DeviceProof, hash: &Digest) -> pb::DeviceProof {
@@ -84,8 +124,9 @@ fn unsigned(
     session: Option<SessionId>,
     request: RequestId,
     auth_epoch: u64,
+    nonce: Vec<u8>,
 ) -> DeviceProof {
-    DeviceProof { account, session, request, auth_epoch, nonce: Vec::new(), signature: Signature([0; 64]) }
+    DeviceProof { account, session, request, auth_epoch, nonce, signature: Signature([0; 64]) }
 }
 
 /// A device with a session.
@@ -104,15 +145,37 @@ pub struct Member {
 }
 
 impl Member {
-    /// Signs a call of `method` ([`kindred_core::arguments`]) with these arguments.
+    /// Signs a call of `method` ([`kindred_core::arguments`]) with these arguments, about its account.
     pub fn sign(&self, method: &str, request: RequestId, arguments: &Digest) -> pb::DeviceProof {
-        let proof = unsigned(Some(self.account.clone()), Some(self.session), request, self.auth_epoch);
+        self.sign_about(&Topic::Account(self.account.clone()), method, request, arguments)
+    }
+
+    /// Signs a Deny.
+    pub fn sign_deny(&self, request: RequestId, ticket: &TicketId) -> pb::DeviceProof {
+        self.sign_about(&Topic::Ticket(*ticket), arguments::METHOD_DENY, request, &arguments::deny(ticket))
+    }
+
+    /// Signs a Scan by a code.
+    pub fn sign_scan_code(&self, request: RequestId, code: &Code) -> pb::DeviceProof {
+        let topic = Topic::Typing(self.account.clone());
+        self.sign_about(&topic, arguments::METHOD_SCAN, request, &arguments::scan_code(code))
+    }
+
+    fn sign_about(&self, topic: &Topic, method: &str, request: RequestId, arguments: &Digest) -> pb::DeviceProof {
+        let (account, nonce) = (self.account.clone(), self.device.nonces.get(topic));
+        let proof = unsigned(Some(account), Some(self.session), request, self.auth_epoch, nonce);
         self.device.sign(method, proof, arguments)
+    }
+
+    /// It signs about its account.
+    pub(crate) fn signing(&self) -> Signing<'_> {
+        self.device.signing(Topic::Account(self.account.clone()))
     }
 
     /// Signs a Scan.
     pub fn sign_scan(&self, request: RequestId, reference: &[u8]) -> pb::DeviceProof {
-        self.sign(arguments::METHOD_SCAN, request, &arguments::scan(reference))
+        let topic = Topic::Ticket(ticket_of(reference));
+        self.sign_about(&topic, arguments::METHOD_SCAN, request, &arguments::scan(reference))
     }
 
     /// Signs the approval itself; everything but the signature must be set.
@@ -123,8 +186,24 @@ impl Member {
 
     /// Signs the call that carries a signed approval.
     pub fn sign_approve(&self, request: RequestId, approval: &Approval) -> pb::DeviceProof {
-        self.sign(arguments::METHOD_APPROVE, request, &arguments::approve(approval))
+        self.sign_approve_with(request, approval, None)
     }
+
+    /// Signs the call that carries a signed approval, and the number that the owner has confirmed.
+    pub fn sign_approve_with(
+        &self,
+        request: RequestId,
+        approval: &Approval,
+        number: Option<MatchNumber>,
+    ) -> pb::DeviceProof {
+        let topic = Topic::Ticket(approval.ticket);
+        self.sign_about(&topic, arguments::METHOD_APPROVE, request, &arguments::approve_with(approval, number))
+    }
+}
+
+/// The ticket that a ref is of; of zeros if it is too short to name one.
+pub(crate) fn ticket_of(reference: &[u8]) -> TicketId {
+    reference.get(..TicketId::LEN).and_then(TicketId::from_slice).unwrap_or(TicketId([0; TicketId::LEN]))
 }
 
 /// What a QR code says.

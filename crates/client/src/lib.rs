@@ -6,7 +6,8 @@
 //! ```
 //!
 //! Owns: signing, retrying, resuming. Must not know: what the answers are used for. **Invariant:** one call is one request
-//! id, however many attempts it takes, and every attempt carries the very same signed request.
+//! id and one set of arguments, however many attempts it takes; it is signed anew only where the cluster asks for another
+//! nonce.
 //!
 //! Reading order: [`device`], [`Client`], [`watch`], [`chain`].
 
@@ -15,6 +16,9 @@ mod calls;
 pub mod chain;
 mod codes;
 pub mod device;
+mod life;
+mod nonces;
+mod operator;
 mod reconcile;
 pub mod watch;
 
@@ -25,15 +29,23 @@ use std::time::Duration;
 
 use kindred_wire::convert::Invalid;
 use kindred_wire::net::{Net, channel};
+use kindred_wire::nonce;
 use kindred_wire::reason::{Reason, Retry};
 use kindred_wire::status::{metadata, retry_after};
 use tonic::transport::Channel;
 use tonic::{Code, Status};
 
+use crate::device::Signing;
+
 pub use admin::AccountExport;
 pub use calls::Approve;
 pub use chain::{Broken, View};
 pub use device::{Device, Member, Qr, request_id};
+pub use operator::Operator;
+
+/// A call is signed again so often, at most: once for the nonce, and once more if the first was another shard's, because
+/// the home region that it named was not the account's.
+const RESIGNS_MAX: u32 = 2;
 
 /// Why a call gave no answer.
 #[derive(Debug, thiserror::Error)]
@@ -145,12 +157,56 @@ impl Client {
         Req: Clone,
         F: Future<Output = Result<tonic::Response<Rep>, Status>>,
     {
+        self.answered(request, &call).await.map(tonic::Response::into_inner)
+    }
+
+    /// The same for a signed request: where another nonce is asked for, it is signed again with that, under the same
+    /// request id. Every reply brings the nonce for the next one.
+    async fn signed<Req, Rep, F>(
+        &self,
+        by: &[Signing<'_>],
+        sign: impl Fn() -> Req,
+        call: impl Fn(Channel, Req) -> F,
+    ) -> Result<Rep, Error>
+    where
+        Req: Clone,
+        F: Future<Output = Result<tonic::Response<Rep>, Status>>,
+    {
+        let mut stale = 0;
+        loop {
+            match self.answered(sign(), &call).await {
+                Ok(reply) => {
+                    if let Some(nonce) = nonce::of_reply(reply.metadata()) {
+                        by.iter().for_each(|signing| signing.keep(&nonce));
+                    }
+                    return Ok(reply.into_inner());
+                }
+                Err(error) => match error.status().and_then(nonce::of_status) {
+                    Some(nonce) if stale < RESIGNS_MAX => {
+                        stale += 1;
+                        by.iter().for_each(|signing| signing.keep(&nonce));
+                    }
+                    _ => return Err(error),
+                },
+            }
+        }
+    }
+
+    async fn answered<Req, Rep, F>(
+        &self,
+        request: Req,
+        call: &impl Fn(Channel, Req) -> F,
+    ) -> Result<tonic::Response<Rep>, Error>
+    where
+        Req: Clone,
+        F: Future<Output = Result<tonic::Response<Rep>, Status>>,
+    {
         let mut attempt = 0;
         loop {
             let (at, channel) = self.channel();
             let answer = tokio::time::timeout(self.patience.attempt, call(channel, request.clone())).await;
             let status = match answer {
-                Ok(Ok(reply)) => return Ok(reply.into_inner()),
+                Ok(Ok(reply)) => return Ok(reply),
                 Ok(Err(status)) => status,
                 Err(_) => Status::deadline_exceeded("no answer in time"),
             };

@@ -1,7 +1,8 @@
 //! Watches that resume: through another node, from where they were, without a gap or a repeat.
 
-use kindred_core::id::{AccountId, TicketId};
+use kindred_core::id::{AccountId, RequestId, TicketId};
 use kindred_wire::convert::raw;
+use kindred_wire::nonce;
 use kindred_wire::pb::pairing::v1::pairing_client::PairingClient;
 use kindred_wire::pb::pairing::v1::watch_ticket_reply::Event as TicketEvent;
 use kindred_wire::pb::pairing::v1::watch_ticket_request::Access;
@@ -10,12 +11,16 @@ use kindred_wire::pb::session::v1::watch_account_reply::Event as AccountEvent;
 use kindred_wire::pb::{pairing::v1 as pairing, session::v1 as session};
 use tonic::{Status, Streaming};
 
-use crate::{Client, Error, may_retry};
+use crate::nonces::Topic;
+use crate::{Client, Device, Error, RESIGNS_MAX, may_retry};
 
 /// Follows one ticket to its end.
 pub struct TicketWatch {
     client: Client,
     request: pairing::WatchTicketRequest,
+    // Signs whenever the watch is opened, and again where another nonce is asked for.
+    device: Option<(Device, RequestId)>,
+    stale: u32,
     stream: Option<Streaming<pairing::WatchTicketReply>>,
     node: usize,
     last: Option<TicketEvent>,
@@ -33,16 +38,32 @@ pub struct AccountWatch {
 }
 
 impl Client {
-    /// Follows `ticket`. With a proof ([`crate::Device::sign_watch`]) LINKED brings the envelope.
+    /// Follows `ticket`. With a proof ([`crate::Device::sign_watch`]) LINKED brings the envelope; but a proof grows old, and
+    /// then the watch cannot resume: see [`Self::watch_ticket_as`].
     pub fn watch_ticket(&self, ticket: &TicketId, access: Access) -> TicketWatch {
         let request = pairing::WatchTicketRequest { ticket: raw(ticket.as_bytes()), access: Some(access) };
-        TicketWatch { client: self.clone(), request, stream: None, node: 0, last: None, failures: 0 }
+        TicketWatch {
+            client: self.clone(),
+            request,
+            device: None,
+            stale: 0,
+            stream: None,
+            node: 0,
+            last: None,
+            failures: 0,
+        }
+    }
+
+    /// Follows `ticket` as the device that it is for, which signs as often as it takes; LINKED brings the envelope.
+    pub fn watch_ticket_as(&self, device: &Device, ticket: &TicketId, request: RequestId) -> TicketWatch {
+        let watch = self.watch_ticket(ticket, Access::Proof(device.sign_watch(request, ticket)));
+        TicketWatch { device: Some((device.clone(), request)), ..watch }
     }
 
     /// Follows `account` after `from_set_version`.
     pub fn watch_account(&self, account: &AccountId, from_set_version: u64, home_region: &str) -> AccountWatch {
         let (account, home_region) = (raw(account.as_bytes()), home_region.to_owned());
-        let request = session::WatchAccountRequest { account, from_set_version, home_region };
+        let request = session::WatchAccountRequest { account, from_set_version, home_region, from_record_version: 0 };
         AccountWatch { client: self.clone(), request, stream: None, node: 0, failures: 0, requested: None }
     }
 
@@ -70,8 +91,13 @@ impl TicketWatch {
                 None => {
                     let (node, channel) = self.client.channel();
                     self.node = node;
+                    self.sign();
                     match PairingClient::new(channel).watch_ticket(self.request.clone()).await {
                         Ok(reply) => {
+                            self.stale = 0;
+                            if let Some(nonce) = nonce::of_reply(reply.metadata()) {
+                                self.keep(&nonce);
+                            }
                             self.stream = Some(reply.into_inner());
                             continue;
                         }
@@ -93,7 +119,26 @@ impl TicketWatch {
                 Err(status) => status,
             };
             self.stream = None;
+            if let Some(nonce) = nonce::of_status(&status).filter(|_| self.stale < RESIGNS_MAX)
+                && self.device.is_some()
+            {
+                self.stale += 1;
+                self.keep(&nonce);
+                continue;
+            }
             self.client.resume(self.node, &mut self.failures, status).await?;
+        }
+    }
+
+    fn sign(&mut self) {
+        if let (Some((device, request)), Some(ticket)) = (&self.device, TicketId::from_slice(&self.request.ticket)) {
+            self.request.access = Some(Access::Proof(device.sign_watch(*request, &ticket)));
+        }
+    }
+
+    fn keep(&self, nonce: &[u8]) {
+        if let (Some((device, _)), Some(ticket)) = (&self.device, TicketId::from_slice(&self.request.ticket)) {
+            device.signing(Topic::Ticket(ticket)).keep(nonce);
         }
     }
 }
@@ -110,7 +155,7 @@ fn told(last: Option<&TicketEvent>, now: Option<&TicketEvent>) -> bool {
 }
 
 impl AccountWatch {
-    /// The next event. Safe to cancel.
+    /// The next event; after the deletion of the account only errors come. Safe to cancel.
     pub async fn next(&mut self) -> Result<AccountEvent, Error> {
         loop {
             let step = match &mut self.stream {
@@ -133,7 +178,8 @@ impl AccountWatch {
                     match &event {
                         AccountEvent::Snapshot(snapshot) => self.request.from_set_version = snapshot.set_version,
                         AccountEvent::Change(change) => self.request.from_set_version = change.version,
-                        AccountEvent::Heartbeat(_) => {}
+                        AccountEvent::Records(records) => self.request.from_record_version = records.record_version,
+                        AccountEvent::Heartbeat(_) | AccountEvent::Deleted(_) => {}
                         // A resumed watch begins with the present request, which may have been told already.
                         AccountEvent::LinkRequested(now) if self.requested.as_ref() == Some(&now.ticket) => continue,
                         AccountEvent::LinkRequested(now) => self.requested = Some(now.ticket.clone()),
@@ -155,8 +201,8 @@ impl AccountWatch {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used)]
     use super::*;
-    use crate::{Approve, Device, Member};
-    use kindred_core::id::{ClusterId, DeviceKey, RequestId, SessionId};
+    use crate::{Approve, Member};
+    use kindred_core::id::{ClusterId, DeviceKey, SessionId};
     use kindred_core::model::Requester;
 
     fn spawnable<T: Send>(value: T) -> T {

@@ -3,7 +3,9 @@
 mod account;
 mod code;
 mod directory;
+mod erase;
 mod install;
+mod life;
 mod ticket;
 
 pub(crate) use ticket::{closed, oversized};
@@ -67,7 +69,7 @@ pub fn apply(view: &dyn View, entry: &Entry, log_index: u64, region: RegionIndex
 
 /// The Link that an APPROVED ticket asks for; the same envelope whoever builds it. `None` in any other state.
 pub fn link_of(ticket: &Ticket) -> Option<Envelope> {
-    let TicketState::Approved { approval, .. } = &ticket.state else { return None };
+    let TicketState::Approved { approval, scan, .. } = &ticket.state else { return None };
     Some(Envelope {
         request: RequestId(ticket.id.0),
         policy_version: 0,
@@ -77,6 +79,7 @@ pub fn link_of(ticket: &Ticket) -> Option<Envelope> {
             device_key: ticket.device_key,
             device: ticket.requester.device.clone(),
             approval: approval.clone(),
+            approver_key: Some(scan.approver_key),
         },
     })
 }
@@ -117,7 +120,7 @@ impl Tx<'_> {
     }
 
     fn set_timer(&mut self, due_ms: u64, timer: Timer) {
-        if timer.is_removal() {
+        if timer.may_share() {
             self.removals.entry(due_ms).or_default().push(timer);
         } else {
             self.put(Key::Timer(due_ms, timer), Record::Timer);
@@ -169,10 +172,20 @@ impl Tx<'_> {
             Command::ConfirmClaim { account, claim, home_epoch } => self.confirm_claim(account, claim, *home_epoch),
             Command::Register { .. } => self.register(envelope),
             Command::SetLimit { account, limit } => self.set_limit(envelope, account, *limit),
-            Command::Unlink { account, session } => self.unlink(envelope, account, session),
+            Command::Unlink { account, session } | Command::Revoke { account, session } => {
+                self.unlink(envelope, account, session)
+            }
             Command::UnlinkOthers { account, keep, set_version } => {
                 self.unlink_others(envelope, account, keep, *set_version)
             }
+            Command::Lock { account, locked } => self.lock(envelope, account, *locked),
+            Command::Pin { account, session, pinned } => self.pin(envelope, account, session, *pinned),
+            Command::RotateDeviceKey { account, session, device_key } => {
+                self.rotate(envelope, account, session, device_key)
+            }
+            Command::ReplacePrimary { .. } => self.replace_primary(envelope),
+            Command::Delete { account, set_version } => self.delete_account(envelope, account, *set_version),
+            Command::MarkDeleted { account, claim } => self.mark_deleted(account, claim),
             Command::Link { .. } => self.link(envelope),
             Command::DecideTicket { account, ticket, decision } => self.decide(account, ticket, *decision),
             Command::Open { .. } => self.open(envelope),
@@ -204,15 +217,30 @@ impl Tx<'_> {
             if removed >= limits::TICK_REMOVALS_MAX {
                 break;
             }
-            let at = Key::Timer(due_ms, timer);
-            let keys: Vec<_> = match (self.get(&at)?, &at) {
-                (Some(Record::Removals(timers)), _) => timers.iter().filter_map(Timer::removes).collect(),
-                (_, Key::Timer(_, timer)) => timer.removes().into_iter().collect(),
-                _ => Vec::new(),
+            let at = Key::Timer(due_ms, timer.clone());
+            let is_done = match &timer {
+                Timer::TombstoneAgeing(account, session) => {
+                    removed += 1;
+                    self.age(account, session)?
+                }
+                Timer::Erasure(account) => {
+                    let (erased, is_last) = self.erase_some(account)?;
+                    removed += erased;
+                    is_last
+                }
+                other => {
+                    let keys: Vec<_> = match self.get(&at)? {
+                        Some(Record::Removals(timers)) => timers.iter().filter_map(Timer::removes).collect(),
+                        _ => other.removes().into_iter().collect(),
+                    };
+                    removed += keys.len();
+                    keys.into_iter().for_each(|key| self.delete(key));
+                    true
+                }
             };
-            removed += keys.len();
-            keys.into_iter().for_each(|key| self.delete(key));
-            self.delete(at);
+            if is_done {
+                self.delete(at);
+            }
         }
         Ok(Ok(Outcome::Done))
     }
@@ -307,9 +335,24 @@ pub(crate) fn fingerprint(command: &Command) -> Digest {
         Command::UnlinkOthers { account, keep, .. } => {
             c("unlink-others").bytes(account.as_bytes()).bytes(keep.as_bytes()).digest()
         }
+        Command::Revoke { account, session } => {
+            c("revoke").bytes(account.as_bytes()).bytes(session.as_bytes()).digest()
+        }
+        Command::Lock { account, locked } => c("lock").bytes(account.as_bytes()).u64((*locked).into()).digest(),
+        Command::Pin { account, session, pinned } => {
+            c("pin").bytes(arguments::pin(account, session, *pinned).as_bytes()).digest()
+        }
+        Command::RotateDeviceKey { account, session, device_key } => {
+            c("rotate").bytes(arguments::rotate(account, session, device_key).as_bytes()).digest()
+        }
+        Command::ReplacePrimary { account, device_key, device, keep_companions, .. } => c("replace-primary")
+            .bytes(arguments::replace_primary(account, device_key, device, *keep_companions).as_bytes())
+            .digest(),
+        Command::Delete { account, .. } => c("delete").bytes(account.as_bytes()).digest(),
         // Not kept by request id: idempotent by their own nature.
         Command::Claim { .. }
         | Command::ConfirmClaim { .. }
+        | Command::MarkDeleted { .. }
         | Command::Expire { .. }
         | Command::Settle { .. }
         | Command::Link { .. }

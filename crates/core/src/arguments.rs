@@ -41,9 +41,18 @@ pub const METHOD_RECONCILE: &str = "kindred.session.v1.Session/Reconcile";
 /// Ends all other sessions.
 pub const METHOD_UNLINK_OTHERS: &str = "kindred.session.v1.Session/UnlinkOthers";
 
-/// Method and argument hash of the proof that must stand behind `command`; `None` for the cluster's own commands, which
-/// no device asks for. `reference` is the ref that came with a Scan, or the letters that came with a ScanCode; without them
-/// neither has arguments to check.
+/// Puts another phone in the primary's place.
+pub const METHOD_REPLACE_PRIMARY: &str = "kindred.account.v1.Account/ReplacePrimary";
+/// Deletes the account.
+pub const METHOD_DELETE: &str = "kindred.account.v1.Account/Delete";
+/// Pins a companion or lets it go.
+pub const METHOD_PIN: &str = "kindred.session.v1.Session/Pin";
+/// Gives the caller's session another device key.
+pub const METHOD_ROTATE: &str = "kindred.session.v1.Session/RotateDeviceKey";
+
+/// Method and argument hash of the proof that must stand behind `command`; `None` for what no device asks for: the
+/// cluster's own commands, and those of operators. `reference` is the ref that came with a Scan, or the letters that came
+/// with a ScanCode; without them neither has arguments to check.
 pub fn of_command(command: &Command, reference: Option<&[u8]>) -> Option<(&'static str, Digest)> {
     Some(match command {
         Command::Register { account, device_key, device, .. } => {
@@ -61,8 +70,19 @@ pub fn of_command(command: &Command, reference: Option<&[u8]>) -> Option<(&'stat
         Command::Cancel { ticket } => (METHOD_CANCEL, cancel(ticket)),
         Command::Unlink { account, session } => (METHOD_UNLINK, unlink(account, session)),
         Command::UnlinkOthers { account, keep, .. } => (METHOD_UNLINK_OTHERS, unlink_others(account, keep)),
-        Command::Claim { .. }
+        Command::ReplacePrimary { account, device_key, device, keep_companions, .. } => {
+            (METHOD_REPLACE_PRIMARY, replace_primary(account, device_key, device, *keep_companions))
+        }
+        Command::Delete { account, .. } => (METHOD_DELETE, delete(account)),
+        Command::Pin { account, session, pinned } => (METHOD_PIN, pin(account, session, *pinned)),
+        Command::RotateDeviceKey { account, session, device_key } => {
+            (METHOD_ROTATE, rotate(account, session, device_key))
+        }
+        Command::Revoke { .. }
+        | Command::Lock { .. }
+        | Command::Claim { .. }
         | Command::ConfirmClaim { .. }
+        | Command::MarkDeleted { .. }
         | Command::Expire { .. }
         | Command::Settle { .. }
         | Command::Link { .. }
@@ -181,6 +201,31 @@ pub fn reconcile(account: &AccountId, believed: &Believed) -> Digest {
             sessions.iter().fold(bytes.bytes(b"list"), each).digest()
         }
     }
+}
+
+/// ReplacePrimary: account, new device key, platform, app version, display name, keep_companions (0 or 1). Both proofs
+/// cover the same.
+pub fn replace_primary(account: &AccountId, device_key: &DeviceKey, device: &Device, keep_companions: bool) -> Digest {
+    with_device(Canonical::new(TAG_ARGUMENTS).bytes(account.as_bytes()).bytes(device_key.as_bytes()), device)
+        .u64(u64::from(keep_companions))
+        .digest()
+}
+
+/// Delete: account.
+pub fn delete(account: &AccountId) -> Digest {
+    Canonical::new(TAG_ARGUMENTS).bytes(account.as_bytes()).digest()
+}
+
+/// Pin: account, session, pinned (0 or 1).
+pub fn pin(account: &AccountId, session: &SessionId, pinned: bool) -> Digest {
+    let bytes = Canonical::new(TAG_ARGUMENTS).bytes(account.as_bytes()).bytes(session.as_bytes());
+    bytes.u64(u64::from(pinned)).digest()
+}
+
+/// RotateDeviceKey: account, session, new device key. Both proofs cover the same.
+pub fn rotate(account: &AccountId, session: &SessionId, device_key: &DeviceKey) -> Digest {
+    let bytes = Canonical::new(TAG_ARGUMENTS).bytes(account.as_bytes()).bytes(session.as_bytes());
+    bytes.bytes(device_key.as_bytes()).digest()
 }
 
 // The method in the proof tells these three apart.

@@ -1,6 +1,6 @@
 //! A whole account on its way into a cluster that does not have it: what export reads and Install takes in.
 //!
-//! The minimum that keeps every promise (docs/decisions/0020): the account with its live sessions, every tombstone, and
+//! The minimum that keeps every promise (docs/decisions/0020): the account with its live sessions, every tombstone or stub, and
 //! what became of tickets that were linked. Changes are not in it: a watch that asks for them gets a snapshot. Answers to
 //! request ids and refused tickets are not, since Install voids every proof and approval given before.
 
@@ -13,7 +13,7 @@ use crate::invariants::check_account;
 use crate::limits::{
     BUNDLE_BYTES_MAX, BUNDLE_RECORDS_MAX, COMPANION_LIMIT_MAX, COMPANION_LIMIT_MIN, EXPORT_ACCOUNTS_MAX, QUARANTINE_MS,
 };
-use crate::model::{Account, Receipt, Role, Session, TicketOutcome, Tombstone};
+use crate::model::{Account, Receipt, Role, Session, Stub, TicketOutcome, Tombstone};
 use crate::state::{ReadError, View};
 
 /// An account as it was at one point of its log.
@@ -21,8 +21,10 @@ use crate::state::{ReadError, View};
 pub struct Bundle {
     /// The account with its live sessions.
     pub account: Account,
-    /// One per ended session, in order of seq.
+    /// One per ended session that has one, in order of seq.
     pub tombstones: Vec<Tombstone>,
+    /// One per session that ended longer ago, in order of seq.
+    pub stubs: Vec<Stub>,
     /// Receipts of linked tickets that are still remembered, in order of ticket id.
     pub linked: Vec<(TicketId, Receipt)>,
     /// Shard time at that point: what all shard times in it count against.
@@ -64,16 +66,18 @@ pub(crate) fn page(view: &dyn View, after: Option<&AccountId>, now_ms: u64) -> R
 /// `None` if it is too large.
 fn read(view: &dyn View, account: Account, now_ms: u64) -> Result<Option<Bundle>, ReadError> {
     let mut tombstones = view.tombstones(&account.id, BUNDLE_RECORDS_MAX + 1)?;
+    let mut stubs = view.stubs(&account.id, BUNDLE_RECORDS_MAX + 1)?;
     let outcomes = view.outcomes(&account.id, BUNDLE_RECORDS_MAX + 1)?;
-    if tombstones.len().max(outcomes.len()) > BUNDLE_RECORDS_MAX {
+    if tombstones.len().max(stubs.len()).max(outcomes.len()) > BUNDLE_RECORDS_MAX {
         return Ok(None);
     }
     tombstones.sort_by_key(|tombstone| tombstone.session.seq);
+    stubs.sort_by_key(|stub| stub.seq);
     let linked = outcomes.into_iter().filter_map(|(ticket, outcome)| match outcome {
         TicketOutcome::Linked(receipt) => Some((ticket, receipt)),
         _ => None,
     });
-    let bundle = Bundle { account, tombstones, linked: linked.collect(), time_ms: now_ms };
+    let bundle = Bundle { account, tombstones, stubs, linked: linked.collect(), time_ms: now_ms };
     Ok((bundle.weight() <= BUNDLE_BYTES_MAX).then_some(bundle))
 }
 
@@ -100,6 +104,7 @@ impl Bundle {
         PLAIN
             + self.account.sessions.iter().map(session).sum::<usize>()
             + self.tombstones.iter().map(|t| 256 + session(&t.session)).sum::<usize>()
+            + 64 * self.stubs.len()
             + self.linked.iter().map(|(_, r)| receipt(r)).sum::<usize>()
     }
 
@@ -108,7 +113,8 @@ impl Bundle {
     /// The digest cannot be checked, for the history that it stands for is not here; whoever holds a view of the account
     /// can, with Reconcile.
     pub fn check(&self) -> Result<(), &'static str> {
-        if self.weight() > BUNDLE_BYTES_MAX || self.tombstones.len().max(self.linked.len()) > BUNDLE_RECORDS_MAX {
+        let most = self.tombstones.len().max(self.stubs.len()).max(self.linked.len());
+        if self.weight() > BUNDLE_BYTES_MAX || most > BUNDLE_RECORDS_MAX {
             return Err("size");
         }
         self.check_set()?;
@@ -137,7 +143,7 @@ impl Bundle {
         Ok(())
     }
 
-    /// Every number that was given out is live or has its tombstone, and only one of them (I3, I4).
+    /// Every number that was given out is live or has its tombstone or its stub, and only one of them (I3, I4).
     fn check_ended(&self) -> Result<(), &'static str> {
         let account = &self.account;
         let ended = self.tombstones.iter().map(|tombstone| &tombstone.session);
@@ -151,19 +157,26 @@ impl Bundle {
                 return Err("tombstones.device");
             }
         }
+        for stub in &self.stubs {
+            let known = stub.seq >= 1 && stub.seq < account.next_session_seq;
+            if !known || !numbers.insert(stub.seq) || !ids.insert(stub.session) {
+                return Err("session.seq");
+            }
+        }
         let given = u64::try_from(numbers.len()).unwrap_or(u64::MAX);
         if given == 0 || account.next_session_seq != given + 1 {
             return Err("next_session_seq");
         }
         // A change brings one session at most, and ends one at least if it brings none (I5).
-        let ended = u64::try_from(self.tombstones.len()).unwrap_or(u64::MAX);
+        let ended = u64::try_from(self.tombstones.len() + self.stubs.len()).unwrap_or(u64::MAX);
         if account.set_version < given || account.set_version > given + ended {
             return Err("set_version");
         }
         if self.tombstones.iter().any(|t| t.set_version < 2 || t.set_version > account.set_version) {
             return Err("tombstones.set_version");
         }
-        if !self.tombstones.windows(2).all(|two| two[0].session.seq < two[1].session.seq) {
+        let in_order = self.tombstones.windows(2).all(|two| two[0].session.seq < two[1].session.seq);
+        if !in_order || !self.stubs.windows(2).all(|two| two[0].seq < two[1].seq) {
             return Err("tombstones");
         }
         Ok(())
@@ -176,7 +189,8 @@ impl Bundle {
         };
         let all = self.account.sessions.iter().chain(ended).all(is_past)
             && self.tombstones.iter().all(|tombstone| tombstone.at_ms <= self.time_ms)
-            && self.account.registered_at_ms <= self.time_ms;
+            && self.account.registered_at_ms <= self.time_ms
+            && self.account.locked_at_ms.is_none_or(|at_ms| at_ms <= self.time_ms);
         if all { Ok(()) } else { Err("time_ms") }
     }
 
@@ -211,6 +225,7 @@ impl Bundle {
             tombstone.at_ms = past(tombstone.at_ms);
         }
         self.account.registered_at_ms = past(self.account.registered_at_ms);
+        self.account.locked_at_ms = self.account.locked_at_ms.map(past);
         self.time_ms = now_ms;
         self
     }

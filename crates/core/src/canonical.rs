@@ -88,7 +88,7 @@ pub struct DeviceProof {
     pub request: RequestId,
     /// The account's auth_epoch that the device knows; 0 before there is one.
     pub auth_epoch: u64,
-    /// Server nonce; empty until nonces are required.
+    /// Server nonce ([`crate::nonce`]); empty while the device has none, which brings it one.
     pub nonce: Vec<u8>,
     /// Over [`proof_bytes`].
     pub signature: Signature,

@@ -2,10 +2,10 @@
 
 use crate::bundle::{Bundle, Page};
 use crate::code::{MatchNumber, Standing};
-use crate::id::{AccountId, ClaimId, DeviceKey, Digest, RegionIndex, RequestId, SessionId, TicketId};
+use crate::id::{AccountId, ClaimId, DeviceKey, Digest, RegionIndex, RequestId, SessionId, ShardId, TicketId};
 use crate::model::{
-    Account, Approval, Device, DirectoryEntry, Method, Receipt, Rejection, Requester, Scan, Session, SetChange, Ticket,
-    TicketOutcome, Tombstone,
+    Account, Approval, Deletion, Device, DirectoryEntry, Method, Receipt, Rejection, Requester, Scan, Session,
+    SetChange, Stub, Ticket, TicketOutcome, Tombstone,
 };
 use crate::reconcile::{Believed, Verdict};
 
@@ -86,13 +86,42 @@ pub enum Command {
     /// Writes the account's decision into the APPROVED ticket.
     Settle { ticket: TicketId, outcome: TicketOutcome },
     /// Adds one session; with `approval.kind` LinkReplacing also ends the named one. Idempotent by ticket.
-    Link { ticket: TicketId, device_key: DeviceKey, device: Device, approval: Approval },
+    /// `approver_key` verified the approval; one that was rotated since then links nobody. `None` in entries from before it
+    /// was recorded.
+    Link {
+        ticket: TicketId,
+        device_key: DeviceKey,
+        device: Device,
+        approval: Approval,
+        approver_key: Option<DeviceKey>,
+    },
     /// Decides an approved ticket against linking, unless it was decided already.
     DecideTicket { account: AccountId, ticket: TicketId, decision: Decision },
     /// Ends one session, by name.
     Unlink { account: AccountId, session: SessionId },
     /// Ends all sessions but `keep`; raises auth_epoch (I22). Names every session that it ends: those of `set_version`.
     UnlinkOthers { account: AccountId, keep: SessionId, set_version: u64 },
+    /// Ends a session whose device key is in other hands, by name; for operators.
+    Revoke { account: AccountId, session: SessionId },
+    /// Locks or unlocks the account; raises auth_epoch and ends nothing.
+    Lock { account: AccountId, locked: bool },
+    /// Pins a companion or lets it go.
+    Pin { account: AccountId, session: SessionId, pinned: bool },
+    /// Gives a session another device key; membership stays.
+    RotateDeviceKey { account: AccountId, session: SessionId, device_key: DeviceKey },
+    /// Puts another phone in the primary's place and raises auth_epoch. Names every session that it ends: `ends` must be
+    /// the primary, if there is one, and, unless they are kept, all companions, by seq.
+    ReplacePrimary {
+        account: AccountId,
+        device_key: DeviceKey,
+        device: Device,
+        keep_companions: bool,
+        ends: Vec<SessionId>,
+    },
+    /// Ends all sessions, those of `set_version`, and erases the account; stubs stay.
+    Delete { account: AccountId, set_version: u64 },
+    /// Directory: the account was deleted at its home; its id stays taken.
+    MarkDeleted { account: AccountId, claim: ClaimId },
     /// Moves shard time and removes what has outlived its keeping.
     Tick,
     /// The effects were performed.
@@ -123,7 +152,7 @@ pub enum Decision {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[allow(missing_docs, clippy::large_enum_variant)] // fields are the dictionary's words; values are short-lived
 pub enum Outcome {
-    /// Nothing to report (Tick, AckEffects, Expire, ConfirmClaim, SetLimit, AttachCode, HoldCode, DetachCode).
+    /// Nothing to report (Tick, AckEffects, Expire, ConfirmClaim, MarkDeleted, SetLimit, AttachCode, HoldCode, DetachCode).
     Done,
     /// The directory entry that stands.
     Claimed(DirectoryEntry),
@@ -139,6 +168,16 @@ pub enum Outcome {
     EndedOthers { tombstones: Vec<Tombstone>, set_version: u64, auth_epoch: u64 },
     /// The account is here as installed; `again` if an earlier attempt of the same import did it.
     Installed { set_version: u64, auth_epoch: u64, again: bool },
+    /// The session had ended long ago.
+    EndedBefore(Stub),
+    /// The account is locked or open, under this auth_epoch.
+    Locked { locked: bool, auth_epoch: u64 },
+    /// The session's record as it now is.
+    Session(Box<Session>),
+    /// The new primary, and whom it replaced.
+    Replaced { session: SessionId, tombstones: Vec<Tombstone>, set_version: u64, auth_epoch: u64 },
+    /// The account is gone; these were its sessions.
+    Deleted { stubs: Vec<Stub>, set_version: u64 },
 }
 
 /// Answer to one command of an entry.
@@ -152,6 +191,8 @@ pub enum Effect {
     Settle { ticket: TicketId, outcome: TicketOutcome },
     /// Account's shard → directory: the account exists.
     ConfirmClaim { account: AccountId, claim: ClaimId, home_epoch: u64 },
+    /// Account's shard → directory: the account is no more.
+    MarkDeleted { account: AccountId, claim: ClaimId },
     /// Ticket's shard → the account's home, found through the directory; nowhere if there is no such account.
     AttachCode { account: AccountId, ticket: TicketId, requester: Requester },
     /// Like [`Self::AttachCode`].
@@ -199,6 +240,8 @@ pub enum Query {
     Directory(AccountId),
     /// [`Answer::Outcome`]: what became of a ticket at the account.
     Outcome(AccountId, TicketId),
+    /// [`Answer::Nonce`]: is this nonce good at the shard, which must be the one that is asked?
+    Nonce(ShardId, Vec<u8>),
     /// [`Answer::Code`]: the latest code of this account.
     Code(AccountId),
     /// [`Answer::Export`]: whole accounts behind this one, in order of id; from the first one on if there is none.
@@ -216,6 +259,15 @@ pub enum SessionStatus {
     Ended(Box<Tombstone>),
     /// Never heard of; never a sign-out.
     Unknown,
+    /// Live, and its account is locked: denied for now.
+    Suspended {
+        /// As it stands.
+        session: Box<Session>,
+        /// Since when, shard time.
+        since_ms: u64,
+    },
+    /// Ended long ago, or with its account.
+    Stub(Stub),
 }
 
 /// Answer to a [`Query`].
@@ -234,6 +286,10 @@ pub enum Answer {
     Directory(Option<DirectoryEntry>),
     /// The outcome.
     Outcome(Option<TicketOutcome>),
+    /// The account asked for was deleted here.
+    Deleted(Deletion),
+    /// Whether the nonce is good, and the next one; empty if this replica lacks the region's key.
+    Nonce { is_fresh: bool, next: Vec<u8> },
     /// The account's latest code, for as long as it is remembered.
     Code(Option<Box<CodeAnswer>>),
     /// One page of accounts.
@@ -288,6 +344,8 @@ pub struct Submission {
     pub envelope: Envelope,
     /// The caller's proof; none for the cluster's own commands.
     pub proof: Option<crate::canonical::DeviceProof>,
+    /// For ReplacePrimary and RotateDeviceKey: proof by the new key, with the account and no session in it.
+    pub possession: Option<crate::canonical::DeviceProof>,
     /// For Scan: the ref from the QR. For ScanCode: the letters that were typed.
     pub reference: Option<Vec<u8>>,
     /// Dropped unproposed after this long at the shard, ms.
@@ -303,6 +361,8 @@ pub struct Committed {
     pub log_index: u64,
     /// Shard time at the answer.
     pub shard_time_ms: u64,
+    /// Nonce for the caller's next proof at this shard; empty for the cluster's own commands.
+    pub nonce: Vec<u8>,
 }
 
 impl Command {
@@ -311,6 +371,7 @@ impl Command {
         match self {
             Self::Claim { .. }
             | Self::ConfirmClaim { .. }
+            | Self::MarkDeleted { .. }
             | Self::Tick
             | Self::AckEffects { .. }
             | Self::Expire { .. } => None,
@@ -322,7 +383,13 @@ impl Command {
             Self::Register { account, .. }
             | Self::SetLimit { account, .. }
             | Self::Unlink { account, .. }
-            | Self::UnlinkOthers { account, .. } => Some(Aggregate::Account(account.clone())),
+            | Self::UnlinkOthers { account, .. }
+            | Self::Revoke { account, .. }
+            | Self::Lock { account, .. }
+            | Self::Pin { account, .. }
+            | Self::RotateDeviceKey { account, .. }
+            | Self::ReplacePrimary { account, .. }
+            | Self::Delete { account, .. } => Some(Aggregate::Account(account.clone())),
             Self::Open { ticket, .. }
             | Self::Scan { ticket, .. }
             | Self::ScanCode { ticket, .. }

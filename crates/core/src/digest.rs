@@ -51,6 +51,9 @@ pub fn reason_number(reason: EndReason) -> u64 {
         EndReason::SelfLogout => 3,
         EndReason::LogoutOthers => 4,
         EndReason::ReplacedByLink => 5,
+        EndReason::PrimaryReplaced => 6,
         EndReason::AdminRevoked => 9,
+        EndReason::AccountDeleted => 10,
+        EndReason::CredentialCompromised => 11,
     }
 }

@@ -86,14 +86,53 @@ fn check_arrivals(
     Ok(())
 }
 
-/// I4 on a set by itself: in order of number, every number given out before, one session per device key. The limit is no
-/// property of a set: it may be lowered below what is linked, and then ends nobody (I8).
+/// What is none of membership leaves it alone: the same sessions under the same numbers, version and digest (I1, I2, I5);
+/// only `named` has another record, and of that only its key (with the next generation, I11) or its pin.
+pub fn check_records(before: &Account, after: &Account, named: Option<&SessionId>) -> Result<(), String> {
+    let whole = |a: &Account| Account { sessions: Vec::new(), ..a.clone() };
+    let allowed = Account {
+        auth_epoch: after.auth_epoch,
+        companion_limit: after.companion_limit,
+        locked_at_ms: after.locked_at_ms,
+        record_version: before.record_version + 1,
+        ..whole(before)
+    };
+    if whole(after) != allowed || after.auth_epoch < before.auth_epoch {
+        return Err("more of the account changed than may".into());
+    }
+    if before.sessions.len() != after.sessions.len() {
+        return Err("membership changed without a version (I5)".into());
+    }
+    for (old, new) in before.sessions.iter().zip(&after.sessions) {
+        if old == new {
+            continue;
+        }
+        let rotated = old.device_key != new.device_key;
+        let allowed = Session {
+            device_key: new.device_key,
+            key_generation: old.key_generation + u64::from(rotated),
+            pinned: new.pinned,
+            record_version: old.record_version + 1,
+            ..old.clone()
+        };
+        if named != Some(&old.id) || *new != allowed {
+            return Err(format!("sibling {} was changed (I1)", old.id));
+        }
+    }
+    check_account(after)
+}
+
+/// I4 on a set by itself: in order of number, every number given out before, one session per device key, one primary at most. The
+/// limit is no property of a set: it may be lowered below what is linked, and then ends nobody (I8).
 pub fn check_account(account: &Account) -> Result<(), String> {
     if !account.sessions.windows(2).all(|w| w[0].seq < w[1].seq) {
         return Err("sessions are not in order of seq".into());
     }
     if account.sessions.iter().any(|s| s.seq >= account.next_session_seq) {
         return Err("a live seq was not yet given out (I4)".into());
+    }
+    if account.sessions.iter().filter(|s| s.role == Role::Primary).count() > 1 {
+        return Err("an account has two primaries".into());
     }
     let keys: std::collections::BTreeSet<_> = account.sessions.iter().map(|s| s.device_key).collect();
     if keys.len() != account.sessions.len() {

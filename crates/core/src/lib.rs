@@ -13,8 +13,8 @@
 //! async. **Invariant:** no iteration over hash maps, no randomness, no time but the entry's.
 //!
 //! Reading order: [`model`], [`command`], [`state`], [`mod@apply`], [`invariants`], [`mod@admit`], [`query`]. What is signed
-//! is in [`canonical`] and [`arguments`], what people type and compare in [`code`]; every bound is in [`limits`]. How views are
-//! compared is in [`reconcile`], how accounts come and go as a whole in [`bundle`].
+//! is in [`canonical`], [`arguments`] and [`nonce`], what people type and compare in [`code`]; who may do what in [`rules`];
+//! every bound in [`limits`]. How views are compared is in [`reconcile`], how accounts come and go as a whole in [`bundle`].
 
 pub mod admit;
 pub mod apply;
@@ -31,6 +31,8 @@ pub mod limits;
 pub mod map;
 pub mod memory;
 pub mod model;
+pub mod nonce;
 pub mod query;
 pub mod reconcile;
+pub mod rules;
 pub mod state;

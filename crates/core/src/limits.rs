@@ -50,6 +50,13 @@ pub const RESULT_TTL_MS: u64 = 24 * HOUR_MS;
 pub const OUTCOME_TTL_MS: u64 = 90 * DAY_MS;
 /// Settled tickets are kept this long, so that both sides can be told again.
 pub const TICKET_KEPT_MS: u64 = 24 * HOUR_MS;
+/// Tombstones are whole for this long; then a stub is left.
+pub const TOMBSTONE_TTL_MS: u64 = 90 * DAY_MS;
+/// A server nonce is good for this long.
+pub const NONCE_TTL_MS: u64 = 5 * 60_000;
+/// A nonce may be this far ahead of the leader that sees it: after an election the estimate of shard time may be behind
+/// that of the leader before, by one step at most.
+pub const NONCE_AHEAD_MS_MAX: u64 = SHARD_TIME_STEP_MS_MAX;
 /// Membership changes kept for gapless watches.
 pub const CHANGES_KEPT: u64 = 1_024;
 
@@ -73,6 +80,8 @@ pub const EXPIRE_TICKETS_MAX: usize = 128;
 /// Expired records that one Tick removes; those that one entry put down together go together, so that it may be more by
 /// what one entry puts down.
 pub const TICK_REMOVALS_MAX: usize = 128;
+/// Tombstones and device keys that one Tick erases of one deleted account.
+pub const TICK_ERASES_MAX: usize = 128;
 /// Effects that one AckEffects names.
 pub const ACK_EFFECTS_MAX: usize = 256;
 
@@ -97,6 +106,12 @@ const DAY_MS: u64 = 24 * HOUR_MS;
 // A result must outlive every moment at which its request could still be proposed again; otherwise a late retry would
 // run twice. Shard time never runs faster than real time, so the factor two covers the queue and the retry itself.
 const _: () = assert!(RESULT_TTL_MS >= 2 * PROPOSE_WITHIN_MS_MAX);
+// No recorded request runs a second time. A request is admitted only while its nonce is fresh: at the latest NONCE_TTL_MS
+// after the nonce was made, NONCE_AHEAD_MS_MAX more if that was by a leader whose clock was ahead, and proposed at most
+// PROPOSE_WITHIN_MS_MAX later. It was first decided no earlier than NONCE_AHEAD_MS_MAX before the time in its nonce, and from
+// that moment its result is kept for RESULT_TTL_MS. So whenever it could be proposed again, the result is still there and
+// answers it. (Between proposal and application shard time moves by entries only, and those stand before it in the log.)
+const _: () = assert!(RESULT_TTL_MS > NONCE_TTL_MS + PROPOSE_WITHIN_MS_MAX + 2 * NONCE_AHEAD_MS_MAX);
 // A ticket's outcome at the account must outlive the ticket, else a repeated Link could link twice (I6).
 const _: () = assert!(OUTCOME_TTL_MS > QR_TICKET_TTL_MS + TICKET_KEPT_MS);
 const _: () = assert!(OUTCOME_TTL_MS > CODE_TICKET_TTL_MS + TICKET_KEPT_MS);

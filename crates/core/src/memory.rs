@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use crate::command::OutboxItem;
-use crate::id::{AccountId, DeviceKey, TicketId};
-use crate::model::{Account, TicketOutcome, Tombstone};
+use crate::id::{AccountId, DeviceKey, SessionId, TicketId};
+use crate::model::{Account, Stub, TicketOutcome, Tombstone};
 use crate::state::{Change, Key, ReadError, Record, Timer, View};
 
 /// Records by key.
@@ -12,12 +12,27 @@ use crate::state::{Change, Key, ReadError, Record, Timer, View};
 pub struct Memory {
     /// Everything the shard holds.
     pub records: BTreeMap<Key, Record>,
+    /// For [`View::ended_by_key`]: the session, with the set_version at which it ended.
+    keys: BTreeMap<(AccountId, DeviceKey), (u64, SessionId)>,
 }
 
 impl Memory {
     /// Takes in the writes of an apply.
     pub fn absorb(&mut self, changes: &[Change]) {
         for (key, record) in changes {
+            match (key, record) {
+                (Key::KeyIndex(account, device_key), _) => {
+                    self.keys.remove(&(account.clone(), *device_key));
+                }
+                (Key::Tombstone(account, session), Some(Record::Tombstone(tombstone))) => {
+                    let at = (account.clone(), tombstone.session.device_key);
+                    let latest = self.keys.entry(at).or_insert((tombstone.set_version, *session));
+                    if latest.0 <= tombstone.set_version {
+                        *latest = (tombstone.set_version, *session);
+                    }
+                }
+                _ => {}
+            }
             match record {
                 Some(record) => self.records.insert(key.clone(), record.clone()),
                 None => self.records.remove(key),
@@ -56,9 +71,9 @@ impl View for Memory {
         Ok(all.filter(|account| after.is_none_or(|after| account.id > *after)).take(limit).cloned().collect())
     }
 
-    fn tombstones(&self, account: &AccountId, limit: usize) -> Result<Vec<Tombstone>, ReadError> {
+    fn stubs(&self, account: &AccountId, limit: usize) -> Result<Vec<Stub>, ReadError> {
         let all = self.records.iter().filter_map(|(key, record)| match (key, record) {
-            (Key::Tombstone(of, _), Record::Tombstone(tombstone)) if of == account => Some(tombstone.clone()),
+            (Key::Stub(of, _), Record::Stub(stub)) if of == account => Some(*stub),
             _ => None,
         });
         Ok(all.take(limit).collect())
@@ -72,12 +87,22 @@ impl View for Memory {
         Ok(all.take(limit).collect())
     }
 
-    fn tombstone_by_key(&self, account: &AccountId, key: &DeviceKey) -> Result<Option<Tombstone>, ReadError> {
-        let of_key = self.records.values().filter_map(|record| match record {
-            Record::Tombstone(t) if t.session.device_key == *key => Some(t),
+    fn ended_by_key(&self, account: &AccountId, key: &DeviceKey) -> Result<Option<SessionId>, ReadError> {
+        Ok(self.keys.get(&(account.clone(), *key)).map(|(_, session)| *session))
+    }
+
+    fn tombstones(&self, account: &AccountId, limit: usize) -> Result<Vec<Tombstone>, ReadError> {
+        let from = Key::Tombstone(account.clone(), SessionId([0; 16]));
+        let to = Key::Tombstone(account.clone(), SessionId([0xFF; 16]));
+        let found = self.records.range(from..=to).filter_map(|(_, record)| match record {
+            Record::Tombstone(tombstone) => Some(tombstone.clone()),
             _ => None,
         });
-        let of_account = of_key.filter(|t| self.records.contains_key(&Key::Tombstone(account.clone(), t.session.id)));
-        Ok(of_account.max_by_key(|t| t.set_version).cloned())
+        Ok(found.take(limit).collect())
+    }
+
+    fn ended_keys(&self, account: &AccountId, limit: usize) -> Result<Vec<DeviceKey>, ReadError> {
+        let found = self.keys.keys().filter(|(of, _)| of == account).map(|(_, key)| *key);
+        Ok(found.take(limit).collect())
     }
 }

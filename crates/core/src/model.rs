@@ -27,6 +27,10 @@ pub struct Account {
     pub registered_at_ms: u64,
     /// Live sessions, ordered by seq.
     pub sessions: Vec<Session>,
+    /// Since when an operator has it locked, shard time. Ends nothing; see [`crate::rules`].
+    pub locked_at_ms: Option<u64>,
+    /// Raised by every change that is none of membership: lock, limit, a pin, a key.
+    pub record_version: u64,
 }
 
 /// Role of a device in its account.
@@ -78,6 +82,8 @@ pub struct Session {
     pub record_version: u64,
     /// May end only itself before this shard time (I20); 0 for the primary.
     pub quarantine_until_ms: u64,
+    /// Ended by itself, the primary or an operator only, never by a sibling.
+    pub pinned: bool,
 }
 
 /// Why a session ended. There is no "unknown".
@@ -95,6 +101,27 @@ pub enum EndReason {
     ReplacedByLink,
     /// An operator ended it.
     AdminRevoked,
+    /// Another phone took the primary's place; its companions too, if the owner said so.
+    PrimaryReplaced,
+    /// Its account was deleted.
+    AccountDeleted,
+    /// An operator knows that its device key is in other hands.
+    CredentialCompromised,
+}
+
+impl EndReason {
+    /// Every reason.
+    pub const ALL: [Self; 9] = [
+        Self::UserUnlinkedFromPrimary,
+        Self::UserUnlinkedFromSibling,
+        Self::SelfLogout,
+        Self::LogoutOthers,
+        Self::ReplacedByLink,
+        Self::AdminRevoked,
+        Self::PrimaryReplaced,
+        Self::AccountDeleted,
+        Self::CredentialCompromised,
+    ];
 }
 
 /// Who did it, as proved.
@@ -129,6 +156,38 @@ pub struct Tombstone {
     pub region: RegionIndex,
     /// Policy in force.
     pub policy_version: u64,
+}
+
+/// What is left of a tombstone for ever: enough that "signed out" never turns into "unknown", and nothing that tells of a
+/// person. After 90 days, and at once when the account is deleted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stub {
+    /// The session that ended.
+    pub session: SessionId,
+    /// Its number.
+    pub seq: u64,
+    /// Why.
+    pub reason: EndReason,
+    /// At which log index of the account's shard.
+    pub log_index: u64,
+}
+
+impl From<&Tombstone> for Stub {
+    fn from(tombstone: &Tombstone) -> Self {
+        let Tombstone { session, reason, log_index, .. } = tombstone;
+        Self { session: session.id, seq: session.seq, reason: *reason, log_index: *log_index }
+    }
+}
+
+/// What is left of a deleted account at its home, for ever: its id is never registered again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Deletion {
+    /// set_version after it.
+    pub set_version: u64,
+    /// At which log index.
+    pub log_index: u64,
+    /// When, shard time.
+    pub at_ms: u64,
 }
 
 /// How a ticket is shown to the phone.
@@ -350,6 +409,8 @@ pub enum DirectoryState {
         /// Fences home moves.
         home_epoch: u64,
     },
+    /// The account was deleted; the id stays taken, and the home keeps the stubs of its sessions.
+    Deleted,
 }
 
 /// A business refusal: data, replicated and repeated like any outcome.
@@ -391,7 +452,7 @@ pub enum Rejection {
         /// Shard time from which it may.
         until_ms: u64,
     },
-    /// Only the primary or an operator may end or replace a primary, and a primary cannot end itself by Unlink.
+    /// See [`crate::rules`].
     CallerNotAllowed,
     /// The proof does not verify, or its session is not live.
     ProofInvalid,
@@ -412,6 +473,18 @@ pub enum Rejection {
     },
     /// A field is out of bounds; its name.
     InvalidRequest(&'static str),
+    /// The proof verifies, and its nonce is none of ours or too old. Never kept: the same request id goes with the new one.
+    NonceStale {
+        /// To be signed instead; empty where the leader lacks the region's key.
+        nonce: Vec<u8>,
+    },
+    /// An operator has locked the account.
+    AccountLocked,
+    /// A sibling cannot end a pinned session.
+    SessionPinned {
+        /// That session.
+        session: SessionId,
+    },
     /// Too many wrong codes were typed.
     TicketLocked,
     /// The code that was typed is not the ticket's.

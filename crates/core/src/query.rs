@@ -6,7 +6,8 @@ use crate::code::{AttachedCode, Codes, Standing};
 use crate::command::{Answer, CodeAnswer, Compared, Query, SessionStatus, TicketAnswer};
 use crate::id::{AccountId, Digest, SessionId};
 use crate::limits::{CHANGES_KEPT, CODE_TICKET_TTL_MS, REF_WINDOW_FIRST_MS, REF_WINDOW_MS};
-use crate::model::{Account, Method, SetChange, Ticket};
+use crate::model::{Account, Deletion, Method, Session, SetChange, Ticket};
+use crate::nonce::{is_fresh, nonce};
 use crate::reconcile::compare;
 use crate::state::{Key, ReadError, Record, View};
 
@@ -18,28 +19,27 @@ pub fn answer(
     query: &Query,
 ) -> Result<Answer, ReadError> {
     Ok(match query {
-        Query::Account(id) => Answer::Account(account(view, id)?.map(Box::new)),
-        Query::Session(id, session) => session_answer(view, id, session)?,
+        Query::Account(id) => match (account(view, id)?, deletion(view, id)?) {
+            (None, Some(deletion)) => Answer::Deleted(deletion),
+            (account, _) => Answer::Account(account.map(Box::new)),
+        },
+        Query::Session(id, session) => session_answer(view, id, Some(*session))?,
         Query::SessionByKey(id, key) => {
-            let account = account(view, id)?;
-            let set_version = account.as_ref().map(|a| a.set_version);
-            let live = account.and_then(|a| a.sessions.into_iter().find(|s| s.device_key == *key));
-            let status = match live {
-                Some(session) => SessionStatus::Active(Box::new(session)),
-                None => view
-                    .tombstone_by_key(id, key)?
-                    .map_or(SessionStatus::Unknown, |tombstone| SessionStatus::Ended(Box::new(tombstone))),
+            let live = account(view, id)?.and_then(|a| a.sessions.into_iter().find(|s| s.device_key == *key));
+            let session = match live {
+                Some(session) => Some(session.id),
+                None => view.ended_by_key(id, key)?,
             };
-            Answer::Session { status, set_version }
+            session_answer(view, id, session)?
         }
-        Query::Changes(id, from) => {
-            let account = account(view, id)?;
-            let changes = match &account {
-                Some(account) => changes(view, account, *from)?,
-                None => Vec::new(),
-            };
-            Answer::Changes { account: account.map(Box::new), changes }
-        }
+        Query::Changes(id, from) => match (account(view, id)?, deletion(view, id)?) {
+            (None, Some(deletion)) => Answer::Deleted(deletion),
+            (None, None) => Answer::Changes { account: None, changes: Vec::new() },
+            (Some(account), _) => {
+                let changes = changes(view, &account, *from)?;
+                Answer::Changes { account: Some(Box::new(account)), changes }
+            }
+        },
         Query::Ticket(id) => Answer::Ticket(match view.get(&Key::Ticket(*id))? {
             Some(Record::Ticket(ticket)) => Some(Box::new(ticket_answer(ticket, ticket_key, now_ms))),
             _ => None,
@@ -60,6 +60,10 @@ pub fn answer(
             }
             None => None,
         }),
+        Query::Nonce(shard, asked) => Answer::Nonce {
+            is_fresh: ticket_key.is_some_and(|key| is_fresh(key, *shard, now_ms, asked)),
+            next: ticket_key.map(|key| nonce(key, *shard, now_ms).to_vec()).unwrap_or_default(),
+        },
         Query::Code(id) => Answer::Code(match view.get(&Key::Codes(id.clone()))? {
             Some(Record::Codes(Codes { attached: Some(code), .. })) => Some(Box::new(code_answer(code, now_ms))),
             _ => None,
@@ -115,19 +119,47 @@ fn account(view: &dyn View, id: &AccountId) -> Result<Option<Account>, ReadError
     })
 }
 
-fn session_answer(view: &dyn View, id: &AccountId, session: &SessionId) -> Result<Answer, ReadError> {
-    let Some(account) = account(view, id)? else {
-        return Ok(Answer::Session { status: SessionStatus::Unknown, set_version: None });
+fn deletion(view: &dyn View, id: &AccountId) -> Result<Option<Deletion>, ReadError> {
+    Ok(match view.get(&Key::Deleted(id.clone()))? {
+        Some(Record::Deleted(deletion)) => Some(deletion),
+        _ => None,
+    })
+}
+
+/// What is known of the session; `None` asks only for the version of the set.
+fn session_answer(view: &dyn View, id: &AccountId, session: Option<SessionId>) -> Result<Answer, ReadError> {
+    let account = account(view, id)?;
+    let set_version = match &account {
+        Some(account) => Some(account.set_version),
+        None => deletion(view, id)?.map(|deletion| deletion.set_version),
     };
-    let set_version = Some(account.set_version);
-    if let Some(live) = account.sessions.into_iter().find(|s| s.id == *session) {
-        return Ok(Answer::Session { status: SessionStatus::Active(Box::new(live)), set_version });
-    }
-    let status = match view.get(&Key::Tombstone(id.clone(), *session))? {
-        Some(Record::Tombstone(tombstone)) => SessionStatus::Ended(Box::new(tombstone)),
-        _ => SessionStatus::Unknown,
+    let (Some(session), Some(_)) = (session, set_version) else {
+        return Ok(Answer::Session { status: SessionStatus::Unknown, set_version });
+    };
+    let status = match account.and_then(|account| live(account, &session)) {
+        Some(status) => status,
+        None => ended(view, id, session)?,
     };
     Ok(Answer::Session { status, set_version })
+}
+
+fn live(account: Account, session: &SessionId) -> Option<SessionStatus> {
+    let locked_at_ms = account.locked_at_ms;
+    let session: Box<Session> = account.sessions.into_iter().find(|s| s.id == *session).map(Box::new)?;
+    Some(match locked_at_ms {
+        Some(since_ms) => SessionStatus::Suspended { session, since_ms },
+        None => SessionStatus::Active(session),
+    })
+}
+
+fn ended(view: &dyn View, id: &AccountId, session: SessionId) -> Result<SessionStatus, ReadError> {
+    if let Some(Record::Tombstone(tombstone)) = view.get(&Key::Tombstone(id.clone(), session))? {
+        return Ok(SessionStatus::Ended(Box::new(tombstone)));
+    }
+    Ok(match view.get(&Key::Stub(id.clone(), session))? {
+        Some(Record::Stub(stub)) => SessionStatus::Stub(stub),
+        _ => SessionStatus::Unknown,
+    })
 }
 
 /// All changes after `from`, or none if the first of them is no longer kept.

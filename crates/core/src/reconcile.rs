@@ -3,7 +3,7 @@
 
 use crate::digest;
 use crate::id::{Digest, SessionId};
-use crate::model::{Account, Session, SetChange, Tombstone};
+use crate::model::{Account, Session, SetChange, Stub, Tombstone};
 use crate::query::changes;
 use crate::state::{Key, ReadError, Record, View};
 
@@ -36,6 +36,8 @@ pub enum Verdict {
         changes: Vec<SetChange>,
         /// Tombstones of the sessions in the view that have ended since; for a list only.
         ended: Vec<Tombstone>,
+        /// Stubs of those among them that ended long ago.
+        stubs: Vec<Stub>,
     },
     /// It never was the set.
     Diverged(Differences),
@@ -68,6 +70,8 @@ pub struct Unexpected {
 pub enum Standing {
     /// It has ended.
     Ended(Box<Tombstone>),
+    /// It has ended long ago.
+    EndedBefore(Stub),
     /// It is live under another number.
     OtherSeq(u64),
     /// The account never had it. Never a sign-out.
@@ -96,7 +100,7 @@ fn by_digest(view: &dyn View, account: &Account, version: u64, believed: &Digest
     {
         return Ok(differs(first.version, &first.digest));
     }
-    Ok(Verdict::Behind { changes, ended: Vec::new() })
+    Ok(Verdict::Behind { changes, ended: Vec::new(), stubs: Vec::new() })
 }
 
 fn by_list(
@@ -111,16 +115,20 @@ fn by_list(
         return Ok(Verdict::InSync);
     }
     let unexpected = unexpected(view, account, believed)?;
-    let is_known = |u: &Unexpected| matches!(u.standing, Standing::Ended(_));
+    let is_known = |u: &Unexpected| matches!(u.standing, Standing::Ended(_) | Standing::EndedBefore(_));
     if version < account.set_version && unexpected.iter().all(is_known) {
         let changes = changes(view, account, version)?;
         // Without the changes nobody can say what the set was then; that all in the view were once its sessions will do.
         if changes.is_empty() || set_before(account, &changes) == in_order {
-            let ended = unexpected.into_iter().filter_map(|u| match u.standing {
-                Standing::Ended(tombstone) => Some(*tombstone),
-                _ => None,
-            });
-            return Ok(Verdict::Behind { changes, ended: ended.collect() });
+            let (mut ended, mut stubs) = (Vec::new(), Vec::new());
+            for known in unexpected {
+                match known.standing {
+                    Standing::Ended(tombstone) => ended.push(*tombstone),
+                    Standing::EndedBefore(stub) => stubs.push(stub),
+                    Standing::OtherSeq(_) | Standing::Unknown => {}
+                }
+            }
+            return Ok(Verdict::Behind { changes, ended, stubs });
         }
     }
     let missing = account.sessions.iter().map(|s| s.id).filter(|id| !believed.iter().any(|(b, _)| b == id));
@@ -141,7 +149,10 @@ fn unexpected(view: &dyn View, account: &Account, believed: &[(SessionId, u64)])
             Some(live) => Standing::OtherSeq(live.seq),
             None => match view.get(&Key::Tombstone(account.id.clone(), *session))? {
                 Some(Record::Tombstone(t)) if t.session.seq == *seq => Standing::Ended(Box::new(t)),
-                _ => Standing::Unknown,
+                _ => match view.get(&Key::Stub(account.id.clone(), *session))? {
+                    Some(Record::Stub(stub)) if stub.seq == *seq => Standing::EndedBefore(stub),
+                    _ => Standing::Unknown,
+                },
             },
         };
         found.push(Unexpected { session: *session, seq: *seq, standing });

@@ -2,9 +2,9 @@
 
 use crate::code::Codes;
 use crate::command::{KeptReply, OutboxItem};
-use crate::id::{AccountId, RequestId, SessionId, TicketId};
+use crate::id::{AccountId, DeviceKey, RequestId, SessionId, TicketId};
 use crate::limits::TIMERS_PASSED_MAX;
-use crate::model::{Account, DirectoryEntry, SetChange, Ticket, TicketOutcome, Tombstone};
+use crate::model::{Account, Deletion, DirectoryEntry, SetChange, Stub, Ticket, TicketOutcome, Tombstone};
 
 /// Key of a record within a shard. Order of the arms is the order on disk.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -31,6 +31,13 @@ pub enum Key {
     Timer(u64, Timer),
     /// One per unperformed effect, by number.
     Outbox(u64),
+    /// The view's own index from a device key to the session that it had when that ended. Holds no [`Record`]: it follows
+    /// from the tombstones, and core only deletes it.
+    KeyIndex(AccountId, DeviceKey),
+    /// One per ended session whose tombstone is gone.
+    Stub(AccountId, SessionId),
+    /// One per deleted account.
+    Deleted(AccountId),
     /// At most one per account, for as long as a code of it matters.
     Codes(AccountId),
 }
@@ -55,6 +62,10 @@ pub enum Timer {
     /// Several removals that one entry, this one by log index, has put down for the same moment: done by Tick. One record
     /// for all of them, because a busy shard would write as many timers as everything else together.
     Removals(u64),
+    /// A tombstone becomes a stub: done by Tick.
+    TombstoneAgeing(AccountId, SessionId),
+    /// A deleted account's tombstones and device keys go: done by Tick, some at a time.
+    Erasure(AccountId),
     /// An account's codes may go: done by Tick.
     CodesRemoval(AccountId),
 }
@@ -62,14 +73,24 @@ pub enum Timer {
 impl Timer {
     /// True for what Tick does; the leader has to act on all others.
     pub fn is_removal(&self) -> bool {
-        matches!(self, Self::Removals(_)) || self.removes().is_some()
+        matches!(self, Self::Removals(_) | Self::TombstoneAgeing(..) | Self::Erasure(_)) || self.removes().is_some()
     }
 
-    /// The one record that goes when this timer is due. `None` for what the leader has to act on, and for
-    /// [`Self::Removals`], whose record lists what goes.
+    /// True if it may be put down in a [`Self::Removals`] with others. That of an account's codes is moved when they change,
+    /// so it has to be found by itself.
+    pub fn may_share(&self) -> bool {
+        self.removes().is_some() && !matches!(self, Self::CodesRemoval(_))
+    }
+
+    /// The one record that goes when this timer is due. `None` for what the leader has to act on, for what takes more than
+    /// that, and for [`Self::Removals`], whose record lists what goes.
     pub fn removes(&self) -> Option<Key> {
         match self {
-            Self::TicketDeadline(_) | Self::Saga(_) | Self::Removals(_) => None,
+            Self::TicketDeadline(_)
+            | Self::Saga(_)
+            | Self::Removals(_)
+            | Self::TombstoneAgeing(..)
+            | Self::Erasure(_) => None,
             Self::TicketRemoval(ticket) => Some(Key::Ticket(*ticket)),
             Self::AccountReplyRemoval(account, request) => Some(Key::AccountReply(account.clone(), *request)),
             Self::TicketReplyRemoval(ticket, request) => Some(Key::TicketReply(*ticket, *request)),
@@ -114,6 +135,10 @@ pub enum Record {
     Removals(Vec<Timer>),
     /// For [`Key::Outbox`].
     Outbox(OutboxItem),
+    /// For [`Key::Stub`].
+    Stub(Stub),
+    /// For [`Key::Deleted`].
+    Deleted(Deletion),
     /// For [`Key::Codes`].
     Codes(Codes),
 }
@@ -141,16 +166,20 @@ pub trait View {
 
     /// Accounts in order of id, those behind `after` if it is given, at most `limit`.
     fn accounts(&self, after: Option<&AccountId>, limit: usize) -> Result<Vec<Account>, ReadError>;
+    /// The latest ended session of `account` that had this device key; its tombstone or its stub is there.
+    fn ended_by_key(&self, account: &AccountId, key: &DeviceKey) -> Result<Option<SessionId>, ReadError>;
 
     /// Tombstones of `account` in order of session id, at most `limit`.
     fn tombstones(&self, account: &AccountId, limit: usize) -> Result<Vec<Tombstone>, ReadError>;
 
+    /// Stubs of `account` in order of session id, at most `limit`.
+    fn stubs(&self, account: &AccountId, limit: usize) -> Result<Vec<Stub>, ReadError>;
+
     /// What became of tickets at `account`, in order of ticket id, at most `limit`.
     fn outcomes(&self, account: &AccountId, limit: usize) -> Result<Vec<(TicketId, TicketOutcome)>, ReadError>;
 
-    /// Latest tombstone of `account` that carries this device key.
-    fn tombstone_by_key(&self, account: &AccountId, key: &crate::id::DeviceKey)
-    -> Result<Option<Tombstone>, ReadError>;
+    /// Device keys of `account` that [`Self::ended_by_key`] knows, in order, at most `limit`.
+    fn ended_keys(&self, account: &AccountId, limit: usize) -> Result<Vec<DeviceKey>, ReadError>;
 }
 
 /// The first `limit` due timers that are `wanted`. Others in front do not hide them: the Sagas of a region that is down stay

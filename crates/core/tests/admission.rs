@@ -4,21 +4,31 @@
 mod support;
 
 use ed25519_dalek::{Signer as _, SigningKey};
-use kindred_core::admit::admit;
+use kindred_core::admit::{Gate, admit};
 use kindred_core::arguments;
 use kindred_core::canonical::{DeviceProof, TicketKey, approval_bytes, proof_bytes, sha256};
 use kindred_core::command::{Command, Committed, Decision, Envelope, Outcome, Proven, Submission};
-use kindred_core::id::{AccountId, ClusterId, DeviceKey, Digest, RequestId, SessionId, Signature, Slot, TicketId};
+use kindred_core::id::{
+    AccountId, ClusterId, DeviceKey, Digest, RequestId, SessionId, ShardId, Signature, Slot, TicketId,
+};
 use kindred_core::limits;
 use kindred_core::model::{
     Approval, ApprovalKind, Device, Method, Rejection, Requester, Scan, Session, TicketOutcome, TicketState,
 };
+use kindred_core::nonce::{NONCE_LEN, nonce};
 use kindred_core::query::window;
+use kindred_core::rules::{self, Act};
+use kindred_core::state::Key;
 use support::{ENVELOPE, REGION, Shard, account, claim, envelope, nobody, request};
 
 const CLUSTER: ClusterId = ClusterId([0xC1; 16]);
 const TICKET_KEY: TicketKey = TicketKey([0x44; 32]);
+const SHARD: ShardId = ShardId(100);
 const OPENED_BY: u64 = 1;
+
+fn gate(now_ms: u64) -> Gate<'static> {
+    Gate { cluster: &CLUSTER, shard: SHARD, ticket_key: Some(&TICKET_KEY), now_ms }
+}
 
 fn signing(n: u8) -> SigningKey {
     SigningKey::from_bytes(&[n; 32])
@@ -72,7 +82,7 @@ impl Stage {
     }
 
     fn admit(&self, submission: &Submission) -> Result<Envelope, Box<Committed>> {
-        admit(&self.shard.memory, &CLUSTER, Some(&TICKET_KEY), self.shard.now(), submission).unwrap().map_err(Box::new)
+        admit(&self.shard.memory, &gate(self.shard.now()), submission).unwrap().map_err(Box::new)
     }
 
     /// Admits and applies.
@@ -152,11 +162,20 @@ fn signed(
     let (method, hash) = arguments::of_command(&command, reference.as_deref()).unwrap();
     let (account, session) = session.map_or((None, None), |(account, id)| (Some(account.clone()), Some(id)));
     let auth_epoch = u64::from(session.is_some());
-    let proof = DeviceProof { account, session, request, auth_epoch, nonce: Vec::new(), signature: Signature([0; 64]) };
+    let nonce = nonce(&TICKET_KEY, SHARD, 0).to_vec();
+    let proof = DeviceProof { account, session, request, auth_epoch, nonce, signature: Signature([0; 64]) };
     let proof = resigned(by, &CLUSTER, method, proof, &hash);
     // What the caller claims to have proven counts for nothing; so claim nonsense.
     let envelope = envelope(request, Proven::Key(DeviceKey([0xAB; 32])), command);
-    Submission { envelope, proof: Some(proof), reference, propose_within_ms: 5_000 }
+    Submission { envelope, proof: Some(proof), possession: None, reference, propose_within_ms: 5_000 }
+}
+
+/// With the proof by the key that the command brings in.
+fn possessed(mut submission: Submission, by: u8) -> Submission {
+    let (method, hash) = arguments::of_command(&submission.envelope.command, None).unwrap();
+    let proof = DeviceProof { session: None, auth_epoch: 0, ..submission.proof.clone().unwrap() };
+    submission.possession = Some(resigned(by, &CLUSTER, method, proof, &hash));
+    submission
 }
 
 fn resigned(by: u8, cluster: &ClusterId, method: &str, proof: DeviceProof, hash: &Digest) -> DeviceProof {
@@ -202,7 +221,26 @@ fn honest() -> Vec<(&'static str, Stage, Submission)> {
     let stage = Stage::new();
     let limit = stage.by_phone(32, Command::SetLimit { account: stage.id.clone(), limit: 5 });
     all.push(("set limit", stage, limit));
+    all.extend(honest_lives());
     all
+}
+
+fn honest_lives() -> Vec<(&'static str, Stage, Submission)> {
+    let (stage, id) = (Stage::new(), account(1));
+    let pin = stage.by_phone(33, Command::Pin { account: id.clone(), session: nobody(5), pinned: true });
+    let delete = Stage::new().by_phone(34, Command::Delete { account: id.clone(), set_version: 1 });
+    let session = stage.phone.id;
+    let rotate = Command::RotateDeviceKey { account: id.clone(), session, device_key: public(4) };
+    let rotate = possessed(stage.by_phone(35, rotate), 4);
+    let (device, ends) = (device(), vec![session]);
+    let replace = Command::ReplacePrimary { account: id, device_key: public(4), device, keep_companions: true, ends };
+    let replace = possessed(stage.by_phone(36, replace), 4);
+    vec![
+        ("pin", stage, pin),
+        ("delete", Stage::new(), delete),
+        ("rotate", Stage::new(), rotate),
+        ("replace primary", Stage::new(), replace),
+    ]
 }
 
 #[test]
@@ -303,6 +341,23 @@ fn changed(command: &Command) -> Vec<Command> {
             vec![Command::UnlinkOthers { account, keep: nobody(6), set_version }]
         }
         Command::SetLimit { account, .. } => vec![Command::SetLimit { account, limit: 6 }],
+        Command::Pin { account, session, pinned } => vec![
+            Command::Pin { account: account.clone(), session, pinned: !pinned },
+            Command::Pin { account, session: nobody(6), pinned },
+        ],
+        Command::RotateDeviceKey { account, device_key, session } => vec![
+            Command::RotateDeviceKey { account: account.clone(), session: nobody(6), device_key },
+            Command::RotateDeviceKey { account, session, device_key: public(5) },
+        ],
+        Command::ReplacePrimary { account, device_key, device, keep_companions, ends } => {
+            let replace = |device_key, device, keep_companions| {
+                let (account, ends) = (account.clone(), ends.clone());
+                Command::ReplacePrimary { account, device_key, device, keep_companions, ends }
+            };
+            let named = other_device(&device).map(|other| replace(device_key, other, keep_companions));
+            let rest = [replace(device_key, device.clone(), false), replace(public(5), device, keep_companions)];
+            named.into_iter().chain(rest).collect()
+        }
         Command::Approve { ticket, approval, envelope, number } => spoilt(&approval)
             .into_iter()
             .map(|(_, approval)| Command::Approve { ticket, approval, envelope: envelope.clone(), number })
@@ -384,7 +439,7 @@ fn a_ref_that_was_never_on_a_screen_opens_nothing() {
     let without = Submission { reference: None, ..stage.scan() };
     assert_eq!(stage.refusal(&without), Rejection::InvalidRequest("ref"));
     // A replica without the region's key cannot tell; it must not let it through.
-    let keyless = admit(&stage.shard.memory, &CLUSTER, None, 0, &stage.scan()).unwrap();
+    let keyless = admit(&stage.shard.memory, &Gate { ticket_key: None, ..gate(0) }, &stage.scan()).unwrap();
     assert!(keyless.is_err());
 }
 
@@ -443,7 +498,14 @@ fn what_only_the_cluster_may_do_no_device_and_no_operator_can_ask_for() {
         Command::ConfirmClaim { account: account.clone(), claim: claim(1), home_epoch: 1 },
         Command::Expire { tickets: vec![ticket] },
         Command::Settle { ticket, outcome: TicketOutcome::Cancelled },
-        Command::Link { ticket, device_key: public(2), device: device(), approval: stage.approval(ApprovalKind::Link) },
+        Command::Link {
+            ticket,
+            device_key: public(2),
+            device: device(),
+            approval: stage.approval(ApprovalKind::Link),
+            approver_key: None,
+        },
+        Command::MarkDeleted { account: account.clone(), claim: claim(1) },
         Command::DecideTicket { account, ticket, decision: Decision::Cancelled },
         Command::Tick,
         Command::AckEffects { effects: vec![0] },
@@ -452,6 +514,7 @@ fn what_only_the_cluster_may_do_no_device_and_no_operator_can_ask_for() {
         let submission = |proven| Submission {
             envelope: envelope(request(60), proven, command.clone()),
             proof: stage.unlink().proof,
+            possession: None,
             reference: None,
             propose_within_ms: 5_000,
         };
@@ -510,4 +573,133 @@ fn nobody_acts_for_an_account_that_is_not_here() {
     let command = Command::Unlink { account: elsewhere.clone(), session: nobody(5) };
     let submission = signed(1, Some((&elsewhere, stage.phone.id)), request(30), command, None);
     assert_eq!(stage.refusal(&submission), Rejection::AccountNotFound);
+}
+
+/// The same request, signed anew with this nonce. `by` is the key that signed it.
+fn with_nonce(submission: &Submission, by: u8, nonce: &[u8]) -> Submission {
+    let mut again = submission.clone();
+    let (method, hash) = arguments::of_command(&again.envelope.command, again.reference.as_deref()).unwrap();
+    let renewed = |proof: &mut DeviceProof, by| {
+        let bare = DeviceProof { nonce: nonce.to_vec(), ..proof.clone() };
+        *proof = resigned(by, &CLUSTER, method, bare, &hash);
+    };
+    again.proof.as_mut().into_iter().for_each(|proof| renewed(proof, by));
+    again.possession.as_mut().into_iter().for_each(|proof| renewed(proof, 4));
+    again
+}
+
+fn signer(name: &str) -> u8 {
+    if matches!(name, "open" | "cancel") { 2 } else { 1 }
+}
+
+#[test]
+fn without_a_fresh_nonce_a_proof_brings_one_and_the_same_request_id_goes_with_it() {
+    for (name, mut stage, submission) in honest() {
+        let now_ms = stage.shard.now();
+        let ahead = now_ms + limits::NONCE_AHEAD_MS_MAX + 1;
+        for bad in [
+            Vec::new(),
+            vec![7; 5],
+            vec![0; NONCE_LEN],
+            nonce(&TICKET_KEY, ShardId(101), now_ms).to_vec(),
+            nonce(&TicketKey([1; 32]), SHARD, now_ms).to_vec(),
+            nonce(&TICKET_KEY, SHARD, ahead).to_vec(),
+        ] {
+            let Rejection::NonceStale { nonce: fresh } = stage.refusal(&with_nonce(&submission, signer(name), &bad))
+            else {
+                panic!("{name}: {bad:?} was taken");
+            };
+            assert_eq!(fresh, nonce(&TICKET_KEY, SHARD, now_ms), "{name}");
+        }
+        // Nothing was proposed and nothing kept: the very same id goes through with the nonce that came.
+        let again = with_nonce(&submission, signer(name), &nonce(&TICKET_KEY, SHARD, now_ms));
+        let envelope = stage.admit(&again).unwrap_or_else(|refused| panic!("{name}: {refused:?}"));
+        assert_eq!(envelope.request, submission.envelope.request);
+        let _ = stage.shard.run(envelope);
+        let answered = stage.admit(&with_nonce(&submission, signer(name), b"")).unwrap_err();
+        assert!(answered.log_index > 0, "{name}: an honest retry gets its answer, whatever its nonce");
+        assert_eq!(answered.nonce, nonce(&TICKET_KEY, SHARD, now_ms), "and the next nonce with it");
+    }
+}
+
+#[test]
+fn a_recorded_request_never_runs_a_second_time() {
+    for (name, mut stage, submission) in honest() {
+        let envelope = stage.admit(&submission).unwrap();
+        let first = stage.shard.run(envelope);
+        let kept = |stage: &Stage| stage.shard.count(|key| matches!(key, Key::AccountReply(..) | Key::TicketReply(..)));
+        // Step by step through the life of the kept answer, and beyond.
+        let mut left_ms = limits::RESULT_TTL_MS + support::HOUR_MS;
+        while left_ms > 0 {
+            let said = stage.admit(&submission).unwrap_err();
+            // Answered as then, or refused; the nonce is the last to stand in its way, not the only one.
+            assert!(said.log_index > 0 || said.reply.is_err(), "{name}: {said:?} after {first:?}");
+            stage.shard.sleep(60_000);
+            stage.shard.by_cluster(Command::Tick).unwrap();
+            left_ms = left_ms.saturating_sub(60_000);
+        }
+        assert_eq!(kept(&stage), 0, "{name}: the answer is gone");
+        let late = stage.admit(&submission).unwrap_err();
+        assert_eq!(late.log_index, 0, "{name}");
+    }
+}
+
+#[test]
+fn a_new_key_must_prove_itself_whoever_brings_it_in() {
+    for (name, stage, submission) in honest_lives().into_iter().filter(|(_, _, s)| s.possession.is_some()) {
+        let (method, hash) = arguments::of_command(&submission.envelope.command, None).unwrap();
+        let good = submission.possession.clone().unwrap();
+        let other = |proof: DeviceProof| Some(resigned(4, &CLUSTER, method, proof, &hash));
+        for possession in [
+            None,
+            Some(resigned(1, &CLUSTER, method, good.clone(), &hash)),
+            Some(resigned(4, &CLUSTER, method, good.clone(), &Digest([1; 32]))),
+            Some(resigned(4, &ClusterId([1; 16]), method, good.clone(), &hash)),
+            Some(resigned(4, &CLUSTER, arguments::METHOD_REGISTER, good.clone(), &hash)),
+            other(DeviceProof { account: Some(account(7)), ..good.clone() }),
+            other(DeviceProof { session: Some(stage.phone.id), ..good.clone() }),
+            other(DeviceProof { request: request(99), ..good.clone() }),
+            submission.proof.clone(),
+        ] {
+            let forged = Submission { possession, ..submission.clone() };
+            assert_eq!(stage.refusal(&forged), Rejection::ProofInvalid, "{name}");
+        }
+        let old = other(DeviceProof { nonce: Vec::new(), ..good.clone() });
+        let stale = Submission { possession: old, ..submission.clone() };
+        assert!(matches!(stage.refusal(&stale), Rejection::NonceStale { .. }), "{name}");
+        // An operator's certificate stands in for the old phone, never for the new one.
+        let mut by_operator = Submission { proof: None, ..submission.clone() };
+        by_operator.envelope.proven = Proven::Operator("ops".into());
+        if name == "replace primary" {
+            assert_eq!(stage.admit(&by_operator).unwrap().proven, Proven::Operator("ops".into()));
+            by_operator.possession = None;
+            assert_eq!(stage.refusal(&by_operator), Rejection::ProofInvalid);
+        } else {
+            assert_eq!(stage.refusal(&by_operator), Rejection::CallerNotAllowed);
+        }
+    }
+}
+
+#[test]
+fn an_operator_gets_in_with_what_the_table_has_for_operators_and_nothing_else() {
+    let lock = Command::Lock { account: account(1), locked: true };
+    let revoke = Command::Revoke { account: account(1), session: nobody(5) };
+    let mut all = honest();
+    all.push(("lock", Stage::new(), signed(1, None, request(70), register(), None)));
+    all.last_mut().unwrap().2.envelope.command = lock;
+    all.push(("revoke", Stage::new(), signed(1, None, request(71), register(), None)));
+    all.last_mut().unwrap().2.envelope.command = revoke;
+    for (name, stage, submission) in all {
+        let act = Act::of(&submission.envelope.command);
+        let mut by_operator = Submission { proof: None, ..submission.clone() };
+        by_operator.envelope.proven = Proven::Operator("ops".into());
+        match rules::is_for_operators(act) {
+            true => assert!(stage.admit(&by_operator).is_ok(), "{name}"),
+            false => assert_eq!(stage.refusal(&by_operator), Rejection::CallerNotAllowed, "{name}"),
+        }
+        // And no device with what is for operators only.
+        if matches!(name, "lock" | "revoke") {
+            assert_eq!(stage.refusal(&submission), Rejection::CallerNotAllowed, "{name}");
+        }
+    }
 }

@@ -4,17 +4,24 @@
 mod support;
 
 use ed25519_dalek::{Signer as _, SigningKey};
-use kindred_core::admit::admit;
+use kindred_core::admit::{Gate, admit};
 use kindred_core::arguments;
 use kindred_core::canonical::{DeviceProof, TicketKey, approval_bytes, proof_bytes, sha256};
 use kindred_core::code::{Code, MatchNumber};
 use kindred_core::command::{Command, Committed, Envelope, Proven, Submission};
-use kindred_core::id::{AccountId, ClusterId, DeviceKey, Digest, Signature, Slot, TicketId};
+use kindred_core::id::{AccountId, ClusterId, DeviceKey, Digest, ShardId, Signature, Slot, TicketId};
+use kindred_core::limits::NONCE_TTL_MS;
 use kindred_core::model::{Approval, ApprovalKind, Method, Rejection, Requester, Scan, Session};
+use kindred_core::nonce::{NONCE_LEN, nonce};
 use support::{ENVELOPE, REGION, Shard, account, envelope, key, request};
 
 const CLUSTER: ClusterId = ClusterId([0xC1; 16]);
 const TICKET_KEY: TicketKey = TicketKey([0x44; 32]);
+const SHARD: ShardId = ShardId(100);
+
+fn gate(now_ms: u64) -> Gate<'static> {
+    Gate { cluster: &CLUSTER, shard: SHARD, ticket_key: Some(&TICKET_KEY), now_ms }
+}
 
 fn signing(n: u8) -> SigningKey {
     SigningKey::from_bytes(&[n; 32])
@@ -59,11 +66,12 @@ impl Stage {
     fn signed(&self, by: u8, number: u64, of: &AccountId, command: Command, typed: Option<Vec<u8>>) -> Submission {
         let (method, hash) = arguments::of_command(&command, typed.as_deref()).unwrap();
         let (account, session) = (Some(of.clone()), Some(self.phone.id));
-        let (request, nonce, signature) = (request(number), Vec::new(), Signature([0; 64]));
+        let (request, nonce) = (request(number), nonce(&TICKET_KEY, SHARD, 0).to_vec());
+        let signature = Signature([0; 64]);
         let mut proof = DeviceProof { account, session, request, auth_epoch: 1, nonce, signature };
         proof.signature = Signature(signing(by).sign(&proof_bytes(&CLUSTER, method, &proof, &hash)).to_bytes());
         let envelope = envelope(request, Proven::Key(key(0xAB)), command);
-        Submission { envelope, proof: Some(proof), reference: typed, propose_within_ms: 5_000 }
+        Submission { envelope, proof: Some(proof), possession: None, reference: typed, propose_within_ms: 5_000 }
     }
 
     /// A try, with the caller's own word on how it went.
@@ -81,7 +89,7 @@ impl Stage {
     }
 
     fn admit(&self, submission: &Submission) -> Result<Envelope, Box<Committed>> {
-        admit(&self.shard.memory, &CLUSTER, Some(&TICKET_KEY), self.shard.now(), submission).unwrap().map_err(Box::new)
+        admit(&self.shard.memory, &gate(self.shard.now()), submission).unwrap().map_err(Box::new)
     }
 
     fn refusal(&self, submission: &Submission) -> Rejection {
@@ -142,6 +150,18 @@ fn a_try_without_a_proof_is_refused_before_it_is_counted() {
 }
 
 #[test]
+fn a_try_with_an_old_nonce_is_refused_before_it_is_counted() {
+    let stage = Stage::new();
+    for code in [stage.code(), stage.wrong()] {
+        let typed = stage.typed(1, 5, &code, true);
+        assert!(admit(&stage.shard.memory, &gate(NONCE_TTL_MS), &typed).unwrap().is_ok());
+        let late = admit(&stage.shard.memory, &gate(NONCE_TTL_MS + 1), &typed).unwrap().unwrap_err();
+        assert!(matches!(&late.reply, Err(Rejection::NonceStale { nonce }) if nonce.len() == NONCE_LEN), "{late:?}");
+        assert_eq!(late.log_index, 0);
+    }
+}
+
+#[test]
 fn a_repeated_try_gets_its_answer_and_another_code_under_its_id_does_not() {
     let mut stage = Stage::new();
     let wrong = stage.typed(1, 5, &stage.wrong(), false);
@@ -155,7 +175,7 @@ fn a_repeated_try_gets_its_answer_and_another_code_under_its_id_does_not() {
 fn a_replica_without_the_regions_key_counts_nothing() {
     let stage = Stage::new();
     let typed = stage.typed(1, 5, &stage.code(), true);
-    let refused = admit(&stage.shard.memory, &CLUSTER, None, 0, &typed).unwrap().unwrap_err();
+    let refused = admit(&stage.shard.memory, &Gate { ticket_key: None, ..gate(0) }, &typed).unwrap().unwrap_err();
     assert_eq!((refused.reply, refused.log_index), (Err(Rejection::TicketNotFound), 0));
 }
 

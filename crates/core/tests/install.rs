@@ -435,3 +435,51 @@ fn a_young_clock_makes_things_younger_and_never_older() {
     }
     assert_eq!(RegionIndex(0), REGION);
 }
+
+#[test]
+fn a_session_that_ended_long_ago_is_still_known_to_have_ended_where_the_account_goes() {
+    let mut source = Shard::default();
+    let (id, _) = family(&mut source, 10);
+    source.sleep(limits::TOMBSTONE_TTL_MS);
+    // The first look takes the answers and the outcomes, the next ones what is left.
+    for _ in 0..4 {
+        source.by_cluster(Command::Tick).unwrap();
+    }
+    let bundle = export(&source, &id);
+    assert_eq!((bundle.tombstones.len(), bundle.stubs.len(), bundle.check()), (0, 3, Ok(())));
+    let mut target = elsewhere(50);
+    installed(&mut target, &bundle).unwrap();
+    assert_eq!(export(&target, &id).stubs, bundle.stubs);
+    // One of them is missing: a number that was given out to nobody.
+    let lacking = Bundle { stubs: bundle.stubs[1..].to_vec(), ..bundle.clone() };
+    assert_eq!(lacking.check(), Err("next_session_seq"));
+}
+
+#[test]
+fn tombstones_that_came_along_age_as_they_would_have_at_home() {
+    let mut source = Shard::default();
+    let (id, _) = family(&mut source, 10);
+    source.sleep(limits::TOMBSTONE_TTL_MS - 2 * HOUR_MS);
+    let bundle = export(&source, &id);
+    let mut target = elsewhere(24 * 100);
+    installed(&mut target, &bundle).unwrap();
+    target.by_cluster(Command::Tick).unwrap();
+    assert_eq!(export(&target, &id).stubs.len(), 0, "not yet");
+    target.sleep(2 * HOUR_MS);
+    for _ in 0..4 {
+        target.by_cluster(Command::Tick).unwrap();
+    }
+    assert_eq!(export(&target, &id).stubs.len(), 3);
+}
+
+#[test]
+fn a_deleted_account_is_not_installed_over() {
+    let mut shard = Shard::default();
+    let (id, _) = family(&mut shard, 10);
+    let bundle = export(&shard, &id);
+    let set_version = bundle.account.set_version;
+    shard.ask(operator(), Command::Delete { account: id, set_version }).unwrap();
+    let before = records(&shard.memory);
+    assert_eq!(installed(&mut shard, &bundle), Err(Rejection::AccountExists));
+    assert_eq!(records(&shard.memory), before);
+}

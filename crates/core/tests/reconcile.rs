@@ -109,7 +109,8 @@ fn every_view_that_was_once_right_is_in_sync_or_behind_by_exactly_what_came_sinc
         for believed in [past.by_digest(version), past.by_list(version)] {
             match past.verdict(&believed) {
                 Verdict::InSync => assert_eq!(version, now),
-                Verdict::Behind { changes, ended } => {
+                Verdict::Behind { changes, ended, stubs } => {
+                    assert!(stubs.is_empty(), "nothing is that old");
                     let versions: Vec<_> = changes.iter().map(|c| c.version).collect();
                     assert_eq!(versions, (version + 1..=now).collect::<Vec<_>>());
                     // Of a list, each session that has left is proved to have ended.
@@ -204,8 +205,8 @@ fn a_view_older_than_what_is_kept_gets_the_set_as_a_whole_and_tombstones_for_wha
     let edge = now - CHANGES_KEPT;
     for version in [edge - 1, 2] {
         let verdict = past.verdict(&past.by_digest(version));
-        assert_eq!(verdict, Verdict::Behind { changes: vec![], ended: vec![] });
-        let Verdict::Behind { changes, ended } = past.verdict(&past.by_list(version)) else { panic!() };
+        assert_eq!(verdict, Verdict::Behind { changes: vec![], ended: vec![], stubs: vec![] });
+        let Verdict::Behind { changes, ended, .. } = past.verdict(&past.by_list(version)) else { panic!() };
         let ids: Vec<_> = ended.iter().map(|t| t.session.id).collect();
         assert!(changes.is_empty() && ids.contains(&old));
     }
@@ -263,4 +264,19 @@ proptest! {
         let verdict = past.verdict(&Believed { set_version: version, set: Set::Sessions(held.clone()) });
         prop_assert_eq!(!matches!(verdict, Verdict::Diverged(_)), was == Some(held));
     }
+}
+
+#[test]
+fn a_session_that_ended_long_ago_is_told_as_ended_and_not_as_unknown() {
+    let (mut past, ended) = eventful();
+    past.shard.sleep(kindred_core::limits::TOMBSTONE_TTL_MS);
+    for _ in 0..4 {
+        past.shard.by_cluster(Command::Tick).unwrap();
+    }
+    let seq = past.shard.stub(&past.id, &ended).unwrap().seq;
+    let held = Believed { set_version: past.account().set_version, set: Set::Sessions(vec![(ended, seq)]) };
+    let standing = &past.differences(&held).unexpected[0].standing;
+    assert!(matches!(standing, Standing::EndedBefore(stub) if stub.session == ended), "{standing:?}");
+    let Verdict::Behind { stubs, .. } = past.verdict(&past.by_list(3)) else { panic!() };
+    assert!(!stubs.is_empty());
 }

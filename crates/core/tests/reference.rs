@@ -85,6 +85,39 @@ enum Wish {
         t: u8,
         cancelled: bool,
     },
+    Lock {
+        a: u8,
+        who: By,
+        locked: bool,
+    },
+    Pin {
+        a: u8,
+        who: By,
+        target: u8,
+        pinned: bool,
+    },
+    Rotate {
+        a: u8,
+        who: By,
+        taken: bool,
+    },
+    Replace {
+        a: u8,
+        who: By,
+        keep: bool,
+        stale: bool,
+        taken: bool,
+    },
+    Delete {
+        a: u8,
+        who: By,
+        stale: bool,
+    },
+    Revoke {
+        a: u8,
+        who: By,
+        target: u8,
+    },
     /// Whatever brings this ticket a step further.
     Next {
         t: u8,
@@ -132,7 +165,7 @@ fn wish() -> impl Strategy<Value = Wish> {
         ]);
         prop::option::weighted(0.4, any)
     };
-    let victim = || prop::option::weighted(0.15, 0..12u8);
+    let victim = || prop::option::weighted(0.25, 0..12u8);
     prop_oneof![
         1 => (a.clone(), 1..3u8).prop_map(|(a, claim)| Wish::Claim { a, claim }),
         2 => (a.clone(), any::<bool>(), odd()).prop_map(|(a, own_key, forged)| Wish::Register { a, own_key, forged }),
@@ -150,6 +183,21 @@ fn wish() -> impl Strategy<Value = Wish> {
         1 => t.clone().prop_map(|t| Wish::Settle { t }),
         3 => t.clone().prop_map(|t| Wish::Link { t }),
         1 => (t.clone(), any::<bool>()).prop_map(|(t, cancelled)| Wish::Decide { t, cancelled }),
+        1 => (a.clone(), by(), prop::bool::weighted(0.2)).prop_map(|(a, who, locked)| Wish::Lock {
+            a,
+            who: By { operator: who.session < 9, ..who },
+            locked
+        }),
+        3 => (a.clone(), by(), 0..12u8, prop::bool::weighted(0.8))
+            .prop_map(|(a, who, target, pinned)| {
+                let operator = who.operator || who.session > 4;
+                Wish::Pin { a, who: By { operator, ..who }, target, pinned }
+            }),
+        2 => (a.clone(), by(), odd()).prop_map(|(a, who, taken)| Wish::Rotate { a, who, taken }),
+        1 => (a.clone(), by(), prop::bool::weighted(0.9), odd(), odd())
+            .prop_map(|(a, who, keep, stale, taken)| Wish::Replace { a, who, keep, stale, taken }),
+        1 => (a.clone(), by(), prop::bool::weighted(0.85)).prop_map(|(a, who, stale)| Wish::Delete { a, who, stale }),
+        1 => (a.clone(), by(), 0..12u8).prop_map(|(a, who, target)| Wish::Revoke { a, who, target }),
         40 => (t, a, by(), victim()).prop_map(|(t, a, who, victim)| Wish::Next { t, a, who, victim }),
         2 => Just(Wish::Tick),
     ]
@@ -178,7 +226,8 @@ impl Run {
     fn who(&self, a: u8, by: &By) -> Who {
         let epoch = self.model.accounts.get(&a).map_or(1, |account| account.epoch);
         let epoch = epoch.saturating_sub(u64::from(by.stale));
-        Who { seq: self.seq(a, by.session), forged: by.forged, epoch, operator: by.operator }
+        let seq = self.seq(a, by.session);
+        Who { seq, key: self.key(a, seq), forged: by.forged, epoch, operator: by.operator }
     }
 
     /// 0 is nobody, 1 to 8 are among the live sessions in order of number, the rest are among all that ever were.
@@ -192,6 +241,20 @@ impl Run {
         }
     }
 
+    /// The key that the session has now, or had when it ended.
+    fn key(&self, a: u8, seq: u64) -> u8 {
+        let account = self.model.accounts.get(&a);
+        let live = account.and_then(|account| account.live.get(&seq)).map(|m| m.key);
+        let dead = || account.and_then(|account| account.dead.get(&seq)).map(|(_, key)| *key);
+        live.or_else(dead).unwrap_or(200 + a)
+    }
+
+    /// A key that nobody has had, or one that somebody has.
+    fn new_key(&self, a: u8, taken: bool) -> u8 {
+        let given = self.model.accounts.get(&a).map_or(0, |account| account.given + account.epoch);
+        if taken { ticket_key(0) } else { 20 + u8::try_from((given + self.fresh) % 60).unwrap() }
+    }
+
     fn ticket(&self, t: u8) -> u8 {
         let over = |t: &u8| self.model.tickets.get(t).is_some_and(|ticket| matches!(ticket.st, St::Over(_)));
         if t >= LINES { t - LINES } else { (t..TICKETS).step_by(LINES.into()).find(|t| !over(t)).unwrap_or(t) }
@@ -201,6 +264,7 @@ impl Run {
     fn op(&self, wish: &Wish) -> Option<Op> {
         Some(match wish {
             Wish::Claim { a, claim } => match self.model.accounts.get(a) {
+                None if self.model.deleted.contains_key(a) && *claim == 1 => Op::Mark { a: *a, claim: 1 },
                 None => Op::Claim { a: *a, claim: *claim },
                 Some(_) => Op::Confirm { a: *a, claim: *claim },
             },
@@ -229,7 +293,8 @@ impl Run {
                 let by = if who.session < 9 { scan } else { self.who(a, who) };
                 let victim = victim.map(|v| self.seq(a, v));
                 let epoch = if who.stale { by.epoch.wrapping_sub(1) } else { by.epoch };
-                let approval = Approval { a, seq: by.seq, epoch, victim, lifetime_ms: *lifetime_ms, tamper: *tamper };
+                let (seq, key) = (by.seq, by.key);
+                let approval = Approval { a, seq, key, epoch, victim, lifetime_ms: *lifetime_ms, tamper: *tamper };
                 Op::Approve { t, who: by, approval }
             }
             Wish::Deny { t, a, who } => Op::Deny { t: self.ticket(*t), a: *a, who: self.who(*a, who) },
@@ -250,6 +315,35 @@ impl Run {
             }
             Wish::Next { t, a, who, victim } => return self.next(self.ticket(t % LINES), *a, who, *victim),
             Wish::Tick => Op::Tick,
+            _ => return self.life(wish),
+        })
+    }
+
+    fn life(&self, wish: &Wish) -> Option<Op> {
+        Some(match wish {
+            Wish::Lock { a, who, locked } => Op::Lock { a: *a, who: self.who(*a, who), locked: *locked },
+            Wish::Pin { a, who, target, pinned } => {
+                let target = self.seq(*a, *target);
+                Op::Pin { a: *a, who: self.who(*a, who), target, pinned: *pinned }
+            }
+            Wish::Rotate { a, who, taken } => {
+                Op::Rotate { a: *a, who: self.who(*a, who), key: self.new_key(*a, *taken) }
+            }
+            Wish::Replace { a, who, keep, stale, taken } => {
+                let mut ends = self.model.replaced(*a, *keep);
+                if *stale {
+                    ends.pop();
+                }
+                Op::Replace { a: *a, who: self.who(*a, who), key: self.new_key(*a, *taken), keep: *keep, ends }
+            }
+            Wish::Delete { a, who, stale } => {
+                let version = self.model.accounts.get(a)?.version.saturating_sub(u64::from(*stale));
+                Op::Delete { a: *a, who: self.who(*a, who), version }
+            }
+            Wish::Revoke { a, who, target } => {
+                Op::Revoke { a: *a, who: self.who(*a, who), target: self.seq(*a, *target) }
+            }
+            _ => return None,
         })
     }
 
@@ -264,8 +358,8 @@ impl Run {
             }
             St::Scanned(a, scan, _) => {
                 let victim = victim.map(|v| self.seq(*a, v));
-                let (seq, epoch) = (scan.seq, scan.epoch);
-                let approval = Approval { a: *a, seq, epoch, victim, lifetime_ms: 160_000, tamper: None };
+                let (seq, key, epoch) = (scan.seq, scan.key, scan.epoch);
+                let approval = Approval { a: *a, seq, key, epoch, victim, lifetime_ms: 160_000, tamper: None };
                 Op::Approve { t, who: *scan, approval }
             }
             St::Approved(a, approval) => match self.model.fates.get(&(*a, t)) {
@@ -373,7 +467,7 @@ fn run(rounds: &[Round], seen: &mut BTreeMap<String, u64>) -> Result<(), String>
 #[test]
 fn apply_and_the_reference_agree_on_every_history() {
     let seen = RefCell::new(BTreeMap::new());
-    let result = runner(160).run(&rounds(), |rounds| run(&rounds, &mut seen.borrow_mut()).map_err(TestCaseError::fail));
+    let result = runner(200).run(&rounds(), |rounds| run(&rounds, &mut seen.borrow_mut()).map_err(TestCaseError::fail));
     if let Err(failure) = result {
         panic!("{failure}");
     }
@@ -410,6 +504,21 @@ const WANTED: &[&str] = &[
     "UnlinkOthers no SetVersionConflict",
     "SetLimit done",
     "Settle ticket",
+    "Link refused AccountLocked",
+    "Link refused AccountNotFound",
+    "Unlink no AccountLocked",
+    "Lock locked",
+    "Lock no CallerNotAllowed",
+    "Pin session",
+    "Rotate session",
+    "Rotate no DeviceKeyAlreadyLinked",
+    "Replace replaced",
+    "Replace no SetVersionConflict",
+    "Delete deleted",
+    "Delete no SetVersionConflict",
+    "Revoke ended",
+    "Mark done",
+    "Register no AccountExists",
 ];
 
 #[test]

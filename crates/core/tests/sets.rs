@@ -520,9 +520,8 @@ fn nothing_is_left_behind_but_what_is_kept_for_ever() {
     family.shard.by_cluster(Command::Tick).unwrap();
     let items: Vec<_> = family.shard.memory.outbox(0, 1_000).unwrap().into_iter().map(|item| item.id).collect();
     family.shard.by_cluster(Command::AckEffects { effects: items }).unwrap();
-    let kept = |key: &Key| {
-        matches!(key, Key::Shard | Key::Directory(_) | Key::Account(_) | Key::Tombstone(..) | Key::Change(..))
-    };
+    let kept =
+        |key: &Key| matches!(key, Key::Shard | Key::Directory(_) | Key::Account(_) | Key::Stub(..) | Key::Change(..));
     assert_eq!(family.shard.count(|key| !kept(key)), 0, "{:?}", family.shard.memory.records.keys());
 }
 

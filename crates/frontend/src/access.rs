@@ -24,7 +24,7 @@ use crate::seldom::Seldom;
 const NODES: &[Role] = &[Role::Node];
 /// What devices ask for, through gateways; an operator may do so by hand.
 const DEVICES: &[Role] = &[Role::Gateway, Role::Operator];
-/// What only operators ask for.
+/// What no device may ask for.
 const OPERATORS: &[Role] = &[Role::Operator];
 /// Whoever has a certificate.
 const ALL: &[Role] = &Role::ALL;
@@ -39,10 +39,14 @@ pub const METHODS: &[Row] = &[
     Row("grpc.health.v1.Health/List", ALL),
     Row("grpc.health.v1.Health/Watch", ALL),
     Row("grpc.reflection.v1.ServerReflection/ServerReflectionInfo", DEVICES),
+    Row("kindred.account.v1.Account/Delete", DEVICES),
     Row("kindred.account.v1.Account/GetAccount", DEVICES),
     Row("kindred.account.v1.Account/GetCluster", DEVICES),
+    Row("kindred.account.v1.Account/Lock", OPERATORS),
     Row("kindred.account.v1.Account/Register", DEVICES),
+    Row("kindred.account.v1.Account/ReplacePrimary", DEVICES),
     Row("kindred.account.v1.Account/SetLimit", DEVICES),
+    Row("kindred.account.v1.Account/Unlock", OPERATORS),
     Row("kindred.admin.v1.Admin/ExportAccounts", OPERATORS),
     Row("kindred.admin.v1.Admin/ImportAccounts", OPERATORS),
     Row("kindred.pairing.v1.Pairing/ApproveTicket", DEVICES),
@@ -53,7 +57,9 @@ pub const METHODS: &[Row] = &[
     Row("kindred.pairing.v1.Pairing/WatchTicket", DEVICES),
     Row("kindred.raft.v1.Peer/Exchange", NODES),
     Row("kindred.session.v1.Session/ListSessions", DEVICES),
+    Row("kindred.session.v1.Session/Pin", DEVICES),
     Row("kindred.session.v1.Session/Reconcile", DEVICES),
+    Row("kindred.session.v1.Session/RotateDeviceKey", DEVICES),
     Row("kindred.session.v1.Session/Unlink", DEVICES),
     Row("kindred.session.v1.Session/UnlinkOthers", DEVICES),
     Row("kindred.session.v1.Session/Validate", DEVICES),

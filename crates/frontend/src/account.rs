@@ -1,10 +1,9 @@
 //! kindred.account.v1.Account.
 
 use kindred_core::arguments::{METHOD_REGISTER, register};
-use kindred_core::canonical::Canonical;
+use kindred_core::canonical::{Canonical, DeviceProof};
 use kindred_core::command::{Command, Envelope, Outcome, Proven};
 use kindred_core::id::{AccountId, ClaimId, DeviceKey, RegionIndex, RequestId};
-use kindred_core::limits::{COMPANION_LIMIT_MAX, COMPANION_LIMIT_MIN};
 use kindred_core::model::Role;
 use kindred_wire::convert;
 use kindred_wire::pb::account::v1 as pb;
@@ -12,7 +11,7 @@ use kindred_wire::reason::Reason;
 use kindred_wire::status::Failure;
 use tonic::{Request, Response, Status};
 
-use crate::front::{Asked, Front, by_cluster, invalid, unexpected};
+use crate::front::{Answered, Asked, Front, by_cluster, invalid, reply, unexpected};
 
 #[tonic::async_trait]
 impl pb::account_server::Account for Front {
@@ -28,7 +27,7 @@ impl pb::account_server::Account for Front {
     }
 
     async fn register(&self, request: Request<pb::RegisterRequest>) -> Result<Response<pb::RegisterReply>, Status> {
-        Ok(Response::new(self.register_account(request.into_inner()).await?))
+        reply(self.register_account(request.into_inner()).await)
     }
 
     async fn get_account(
@@ -39,14 +38,42 @@ impl pb::account_server::Account for Front {
     }
 
     async fn set_limit(&self, request: Request<pb::SetLimitRequest>) -> Result<Response<pb::SetLimitReply>, Status> {
-        Ok(Response::new(self.change_limit(request.into_inner()).await?))
+        let (_, extensions, request) = request.into_parts();
+        reply(self.change_limit(&extensions, request).await)
+    }
+
+    async fn replace_primary(
+        &self,
+        request: Request<pb::ReplacePrimaryRequest>,
+    ) -> Result<Response<pb::ReplacePrimaryReply>, Status> {
+        let (_, extensions, request) = request.into_parts();
+        reply(self.replace(&extensions, request).await)
+    }
+
+    async fn lock(&self, request: Request<pb::LockRequest>) -> Result<Response<pb::LockReply>, Status> {
+        let (_, extensions, r) = request.into_parts();
+        let locked = self.lock_account(&extensions, (&r.account, &r.request_id), &r.home_region, true).await?;
+        let (auth_epoch, log_index) = locked;
+        Ok(Response::new(pb::LockReply { auth_epoch, log_index }))
+    }
+
+    async fn unlock(&self, request: Request<pb::UnlockRequest>) -> Result<Response<pb::UnlockReply>, Status> {
+        let (_, extensions, r) = request.into_parts();
+        let unlocked = self.lock_account(&extensions, (&r.account, &r.request_id), &r.home_region, false).await?;
+        let (auth_epoch, log_index) = unlocked;
+        Ok(Response::new(pb::UnlockReply { auth_epoch, log_index }))
+    }
+
+    async fn delete(&self, request: Request<pb::DeleteRequest>) -> Result<Response<pb::DeleteReply>, Status> {
+        let (_, extensions, request) = request.into_parts();
+        reply(self.delete_account(&extensions, request).await)
     }
 }
 
 impl Front {
     /// Claim at the directory, then Register at the home. A retry with the same request id and key makes the same claim,
     /// so it goes on where an earlier attempt broke off.
-    async fn register_account(&self, request: pb::RegisterRequest) -> Result<pb::RegisterReply, Failure> {
+    async fn register_account(&self, request: pb::RegisterRequest) -> Answered<pb::RegisterReply> {
         let (proof, key) = convert::proof_in(request.proof)?;
         let account = convert::account_id(&request.account, "account")?;
         let device_key = convert::device_key(&request.device_key, "device_key")?;
@@ -63,7 +90,7 @@ impl Front {
             name => self.shards().map().region(name).ok_or_else(|| invalid("home_region"))?,
         };
         let claim = claim_of(&proof.request, &device_key);
-        let home = self.claim(&account, claim, home, proof.request).await?;
+        let home = self.claimed(&account, claim, home, &proof).await?;
 
         let command = Command::Register { account: account.clone(), claim, home, device_key, device };
         let submission = Asked { proof, key }.submission(command);
@@ -78,13 +105,35 @@ impl Front {
         let home_region = self.region_name(home);
         let found = self.account(&account, &home_region).await;
         let (_, found, _) = found.map_err(|_| Failure::new(Reason::OutcomeUnknown))?;
-        Ok(pb::RegisterReply {
+        let reply = pb::RegisterReply {
             session: convert::raw(session.as_bytes()),
             set_version,
             home_region,
             auth_epoch: found.auth_epoch,
             log_index: committed.log_index,
-        })
+        };
+        Ok((reply, committed.nonce))
+    }
+
+    /// Claims with a fresh nonce only, so that no recorded request claims anything. A retry whose nonce has grown old goes to
+    /// where its claim stands, and is answered there: with what was decided, or with another nonce.
+    async fn claimed(
+        &self,
+        account: &AccountId,
+        claim: ClaimId,
+        home: RegionIndex,
+        proof: &DeviceProof,
+    ) -> Result<RegionIndex, Failure> {
+        match self.fresh(self.account_shard(home, account)?, &proof.nonce).await {
+            Ok(_) => self.claim(account, claim, home, proof.request).await,
+            Err(stale) if stale.reason == Reason::NonceStale => match self.directory(account).await {
+                Ok(entry) if entry.claim == claim => Ok(entry.home),
+                Ok(_) => Err(Failure::new(Reason::AccountExists)),
+                Err(missing) if missing.reason == Reason::AccountNotFound => Err(stale),
+                Err(failure) => Err(failure),
+            },
+            Err(failure) => Err(failure),
+        }
     }
 
     /// The home under which the claim stands: of an earlier attempt, perhaps.
@@ -122,20 +171,10 @@ impl Front {
             companion_limit: account.companion_limit,
             shard_time_ms: observed.shard_time_ms,
             applied_index: observed.applied_index,
+            locked: account.locked_at_ms.is_some(),
+            locked_for_ms: account.locked_at_ms.map_or(0, |since| observed.shard_time_ms.saturating_sub(since)),
+            record_version: account.record_version,
         })
-    }
-
-    async fn change_limit(&self, request: pb::SetLimitRequest) -> Result<pb::SetLimitReply, Failure> {
-        let (proof, key) = convert::proof_in(request.proof)?;
-        let asked = Asked { proof, key };
-        let account = asked.account()?;
-        asked.session()?;
-        if !(COMPANION_LIMIT_MIN..=COMPANION_LIMIT_MAX).contains(&request.limit) {
-            return Err(invalid("limit"));
-        }
-        let command = Command::SetLimit { account: account.clone(), limit: request.limit };
-        let (_, committed) = self.submit_account(&account, &request.home_region, &asked, command).await?;
-        Ok(pb::SetLimitReply { log_index: committed.log_index })
     }
 }
 

@@ -15,7 +15,7 @@ use kindred_wire::reason::Reason;
 use kindred_wire::shards::ShardError;
 use kindred_wire::status::Failure;
 
-use crate::front::{Asked, Front, by_cluster, invalid, unexpected};
+use crate::front::{Answered, Asked, Front, by_cluster, invalid, unexpected};
 use crate::metrics;
 
 /// The ticket is approved, nobody has linked yet.
@@ -29,7 +29,7 @@ pub(crate) const POINT_SETTLED: &str = "ticket.settled";
 const LINK_WITHIN: Duration = Duration::from_secs(10);
 
 impl Front {
-    pub(crate) async fn approve(&self, request: pb::ApproveTicketRequest) -> Result<pb::ApproveTicketReply, Failure> {
+    pub(crate) async fn approve(&self, request: pb::ApproveTicketRequest) -> Answered<pb::ApproveTicketReply> {
         let started_ms = self.env().clock.monotonic_ms();
         let (proof, key) = convert::proof_in(request.proof)?;
         let approval = convert::approval_in(request.approval)?;
@@ -66,7 +66,7 @@ impl Front {
         };
         let took_ms = self.env().clock.monotonic_ms().saturating_sub(started_ms);
         ::metrics::histogram!(metrics::LINK_SECONDS).record(metrics::seconds(took_ms));
-        Ok(pb::ApproveTicketReply { receipt: Some(convert::receipt(&receipt)) })
+        Ok((pb::ApproveTicketReply { receipt: Some(convert::receipt(&receipt)) }, committed.nonce))
     }
 
     /// Links an approved ticket. Idempotent by the ticket, so it is tried until it answers or the time is over; then the

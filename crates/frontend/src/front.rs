@@ -9,9 +9,11 @@ use kindred_core::env::Env;
 use kindred_core::id::{AccountId, DeviceKey, Digest, RegionIndex, SessionId, ShardId, TicketId};
 use kindred_core::limits::PROPOSE_WITHIN_MS_MAX;
 use kindred_core::model::{Account, DirectoryEntry, Rejection, Ticket};
+use kindred_wire::nonce;
 use kindred_wire::reason::Reason;
 use kindred_wire::shards::{Consistency, Observed, Points, ShardError, Shards};
 use kindred_wire::status::Failure;
+use tonic::{Response, Status};
 
 use crate::homes::Homes;
 
@@ -22,7 +24,7 @@ const SUBMIT_WITHIN: Duration = Duration::from_secs(10);
 /// After this long a read counts as unanswered.
 const QUERY_WITHIN: Duration = Duration::from_secs(5);
 /// Linking policy in force; there is one until policies come.
-const POLICY_VERSION: u64 = 0;
+pub(crate) const POLICY_VERSION: u64 = 0;
 
 const _: () = assert!(PROPOSE_WITHIN_MS <= PROPOSE_WITHIN_MS_MAX);
 
@@ -61,14 +63,23 @@ impl Asked {
             None => Proven::Key(self.key),
         };
         let envelope = Envelope { request: self.proof.request, policy_version: POLICY_VERSION, proven, command };
-        let proof = Some(self.proof.clone());
-        Submission { envelope, proof, reference: None, propose_within_ms: PROPOSE_WITHIN_MS }
+        let (proof, within) = (Some(self.proof.clone()), PROPOSE_WITHIN_MS);
+        Submission { envelope, proof, possession: None, reference: None, propose_within_ms: within }
     }
 }
 
 /// A command of the cluster's own.
 pub(crate) fn by_cluster(envelope: Envelope) -> Submission {
-    Submission { envelope, proof: None, reference: None, propose_within_ms: PROPOSE_WITHIN_MS }
+    Submission { envelope, proof: None, possession: None, reference: None, propose_within_ms: PROPOSE_WITHIN_MS }
+}
+
+/// A reply, with the nonce for the caller's next proof.
+pub(crate) type Answered<T> = Result<(T, Vec<u8>), Failure>;
+
+/// The reply as it leaves.
+pub(crate) fn reply<T>(answer: Answered<T>) -> Result<Response<T>, Status> {
+    let (message, next) = answer?;
+    Ok(nonce::reply(message, &next))
 }
 
 pub(crate) fn invalid(field: &'static str) -> Failure {
@@ -135,10 +146,7 @@ impl Front {
         ticket: &TicketId,
         submission: Submission,
     ) -> Result<(Ticket, Committed), Failure> {
-        let caller = match &submission.envelope.proven {
-            Proven::Session { session, .. } => Some(*session),
-            _ => None,
-        };
+        let caller = caller(&submission);
         let committed = self.submit(self.ticket_shard(ticket)?, submission).await?;
         match &committed.reply {
             Ok(Outcome::Ticket(ticket)) => Ok((ticket.as_ref().clone(), committed)),
@@ -152,10 +160,9 @@ impl Front {
         &self,
         account: &AccountId,
         hint: &str,
-        asked: &Asked,
-        command: Command,
+        submission: Submission,
     ) -> Result<(Outcome, Committed), Failure> {
-        let submission = asked.submission(command);
+        let caller = caller(&submission);
         let mut committed = None;
         let hinted = self.hinted(account, hint);
         if let Some(home) = hinted {
@@ -170,7 +177,7 @@ impl Front {
         let committed = committed.ok_or_else(unexpected)?;
         match &committed.reply {
             Ok(outcome) => Ok((outcome.clone(), committed)),
-            Err(rejection) => Err(Failure::rejected(rejection, asked.proof.session.as_ref())),
+            Err(rejection) => Err(Failure::rejected(rejection, caller.as_ref())),
         }
     }
 
@@ -205,7 +212,19 @@ impl Front {
         let (home, observed) = self.query_account(account, hint, query, Consistency::Linearizable).await?;
         match &observed.answer {
             Answer::Account(Some(found)) => Ok((home, found.as_ref().clone(), observed)),
-            Answer::Account(None) => Err(Failure::new(Reason::AccountNotFound)),
+            Answer::Account(None) | Answer::Deleted(_) => Err(Failure::new(Reason::AccountNotFound)),
+            _ => Err(unexpected()),
+        }
+    }
+
+    /// The next nonce, if this one is good at `shard`; else NONCE_STALE. For proofs that no leader gets to see.
+    pub(crate) async fn fresh(&self, shard: ShardId, nonce: &[u8]) -> Result<Vec<u8>, Failure> {
+        let query = Query::Nonce(shard, nonce.to_vec());
+        match self.query(shard, query, Consistency::Linearizable).await?.answer {
+            // A replica without the region's key cannot tell; another one can.
+            Answer::Nonce { next, .. } if next.is_empty() => Err(Failure::new(Reason::ShardUnavailable)),
+            Answer::Nonce { is_fresh: true, next } => Ok(next),
+            Answer::Nonce { is_fresh: false, next } => Err(nonce::stale(&next)),
             _ => Err(unexpected()),
         }
     }
@@ -253,6 +272,14 @@ impl Front {
     }
 }
 
+/// The session that asks.
+fn caller(submission: &Submission) -> Option<SessionId> {
+    match &submission.envelope.proven {
+        Proven::Session { session, .. } => Some(*session),
+        _ => None,
+    }
+}
+
 /// False if the shard asked is not the account's home.
 fn is_here(answer: &Answer) -> bool {
     match answer {
@@ -261,5 +288,6 @@ fn is_here(answer: &Answer) -> bool {
         Answer::Changes { account, .. } => account.is_some(),
         Answer::Reconcile(compared) => compared.is_some(),
         Answer::Ticket(_) | Answer::Directory(_) | Answer::Outcome(_) | Answer::Code(_) | Answer::Export(_) => true,
+        Answer::Deleted(_) | Answer::Nonce { .. } => true,
     }
 }

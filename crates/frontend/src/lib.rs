@@ -10,16 +10,18 @@
 //! know: Raft, disks, how a shard is reached. **Invariant:** nothing here decides about a session; it asks the shards and repeats what they
 //! said. **Invariant:** a shard that gives no answer never becomes a statement about a session.
 //!
-//! Reading order: [`front`], [`approve`], [`watch_ticket`], [`session`], [`details`], [`access`].
+//! Reading order: [`front`], [`by`], [`approve`], [`watch_ticket`], [`session`], [`details`], [`access`].
 
 pub mod access;
 mod account;
 mod admin;
 mod approve;
+mod by;
 mod deadline;
 pub mod details;
 mod front;
 mod homes;
+mod life;
 pub mod metrics;
 mod pairing;
 mod reconcile;

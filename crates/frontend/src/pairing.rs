@@ -14,7 +14,7 @@ use tonic::{Request, Response, Status};
 
 use crate::account::count;
 use crate::approve::{decided, linked};
-use crate::front::{Asked, Front, by_cluster, unexpected};
+use crate::front::{Answered, Asked, Front, by_cluster, reply, unexpected};
 use crate::shown::Shown;
 use crate::watch_ticket;
 
@@ -26,47 +26,47 @@ impl pb::pairing_server::Pairing for Front {
         &self,
         request: Request<pb::OpenTicketRequest>,
     ) -> Result<Response<pb::OpenTicketReply>, Status> {
-        Ok(Response::new(self.open(request.into_inner()).await?))
+        reply(self.open(request.into_inner()).await)
     }
 
     async fn watch_ticket(
         &self,
         request: Request<pb::WatchTicketRequest>,
     ) -> Result<Response<Self::WatchTicketStream>, Status> {
-        Ok(Response::new(watch_ticket::watch(self.clone(), request.into_inner()).await?))
+        reply(watch_ticket::watch(self.clone(), request.into_inner()).await)
     }
 
     async fn scan_ticket(
         &self,
         request: Request<pb::ScanTicketRequest>,
     ) -> Result<Response<pb::ScanTicketReply>, Status> {
-        Ok(Response::new(self.scan(request.into_inner()).await?))
+        reply(self.scan(request.into_inner()).await)
     }
 
     async fn approve_ticket(
         &self,
         request: Request<pb::ApproveTicketRequest>,
     ) -> Result<Response<pb::ApproveTicketReply>, Status> {
-        Ok(Response::new(self.approve(request.into_inner()).await?))
+        reply(self.approve(request.into_inner()).await)
     }
 
     async fn deny_ticket(
         &self,
         request: Request<pb::DenyTicketRequest>,
     ) -> Result<Response<pb::DenyTicketReply>, Status> {
-        Ok(Response::new(self.deny(request.into_inner()).await?))
+        reply(self.deny(request.into_inner()).await)
     }
 
     async fn cancel_ticket(
         &self,
         request: Request<pb::CancelTicketRequest>,
     ) -> Result<Response<pb::CancelTicketReply>, Status> {
-        Ok(Response::new(self.cancel(request.into_inner()).await?))
+        reply(self.cancel(request.into_inner()).await)
     }
 }
 
 impl Front {
-    async fn open(&self, request: pb::OpenTicketRequest) -> Result<pb::OpenTicketReply, Failure> {
+    async fn open(&self, request: pb::OpenTicketRequest) -> Answered<pb::OpenTicketReply> {
         let (proof, key) = convert::proof_in(request.proof)?;
         let device_key = convert::device_key(&request.device_key, "device_key")?;
         let requester = convert::requester_in(request.requester)?;
@@ -78,13 +78,13 @@ impl Front {
         let id = TicketId::compose(self.shards().region(), slot, &device_key, &proof.request);
         let method = convert::method_in(request.method, &request.account)?;
         let command = Command::Open { ticket: id, device_key, method, requester };
-        self.submit_ticket(&id, Asked { proof, key }.submission(command)).await?;
+        let (_, committed) = self.submit_ticket(&id, Asked { proof, key }.submission(command)).await?;
 
         // It is open by now; a retry finds it.
         let read = self.read_ticket(&id).await;
         let (answer, _) = read.map_err(|_| Failure::new(Reason::OutcomeUnknown))?;
         let offered = self.offered(&answer);
-        Ok(pb::OpenTicketReply {
+        let reply = pb::OpenTicketReply {
             ticket: convert::raw(id.as_bytes()),
             watch_secret: convert::raw(answer.watch_secret.as_bytes()),
             qr_payload: offered.qr_payload,
@@ -92,7 +92,8 @@ impl Front {
             ticket_ttl_ms: answer.ticket_ttl_ms,
             reference: offered.reference,
             code: offered.code,
-        })
+        };
+        Ok((reply, committed.nonce))
     }
 
     /// The ticket with what is derived from the region's key, and the log index of the state read.
@@ -108,7 +109,7 @@ impl Front {
         }
     }
 
-    async fn scan(&self, request: pb::ScanTicketRequest) -> Result<pb::ScanTicketReply, Failure> {
+    async fn scan(&self, request: pb::ScanTicketRequest) -> Answered<pb::ScanTicketReply> {
         let (proof, key) = convert::proof_in(request.proof)?;
         let asked = Asked { proof, key };
         let (account, approver) = (asked.account()?, asked.session()?);
@@ -128,6 +129,10 @@ impl Front {
         if asked.proof.auth_epoch != found.auth_epoch {
             return Err(Failure::from(&Rejection::EpochChanged { auth_epoch: found.auth_epoch }));
         }
+        // Its link would be refused; so the owner is told before anything is shown.
+        if found.locked_at_ms.is_some() {
+            return Err(Failure::new(Reason::AccountLocked));
+        }
         let scan = Scan {
             account,
             home,
@@ -140,7 +145,7 @@ impl Front {
         let (ticket, committed) = self.submit_ticket(&id, submission).await?;
 
         let companions = found.sessions.iter().filter(|s| s.role == Role::Companion).count();
-        Ok(pb::ScanTicketReply {
+        let reply = pb::ScanTicketReply {
             ticket: convert::raw(id.as_bytes()),
             device_key: convert::raw(ticket.device_key.as_bytes()),
             requester: Some(convert::requester(&ticket.requester)),
@@ -151,27 +156,28 @@ impl Front {
             companion_limit: found.companion_limit,
             log_index: committed.log_index,
             number_match: ticket.method != Method::Qr,
-        })
+        };
+        Ok((reply, committed.nonce))
     }
 
-    async fn deny(&self, request: pb::DenyTicketRequest) -> Result<pb::DenyTicketReply, Failure> {
+    async fn deny(&self, request: pb::DenyTicketRequest) -> Answered<pb::DenyTicketReply> {
         let (proof, key) = convert::proof_in(request.proof)?;
         let asked = Asked { proof, key };
         asked.account()?;
         asked.session()?;
         let ticket = convert::ticket_id(&request.ticket, "ticket")?;
         let (_, committed) = self.submit_ticket(&ticket, asked.submission(Command::Deny { ticket })).await?;
-        Ok(pb::DenyTicketReply { log_index: committed.log_index })
+        Ok((pb::DenyTicketReply { log_index: committed.log_index }, committed.nonce))
     }
 
-    async fn cancel(&self, request: pb::CancelTicketRequest) -> Result<pb::CancelTicketReply, Failure> {
+    async fn cancel(&self, request: pb::CancelTicketRequest) -> Answered<pb::CancelTicketReply> {
         let (proof, key) = convert::proof_in(request.proof)?;
         let id = convert::ticket_id(&request.ticket, "ticket")?;
         if proof.account.is_some() || proof.session.is_some() {
             return Err(Failure::new(Reason::ProofInvalid));
         }
         let asked = Asked { proof, key };
-        let (ticket, _) = self.submit_ticket(&id, asked.submission(Command::Cancel { ticket: id })).await?;
+        let (ticket, committed) = self.submit_ticket(&id, asked.submission(Command::Cancel { ticket: id })).await?;
         let outcome = match &ticket.state {
             TicketState::Cancelled => CancelOutcome::Cancelled(pb::Cancelled {}),
             TicketState::Approved { scan, .. } => self.cancel_approved(&id, scan, asked.proof.request).await?,
@@ -182,7 +188,7 @@ impl Front {
             TicketState::Locked => CancelOutcome::Refused(Failure::new(Reason::TicketLocked).refusal()),
             TicketState::Open | TicketState::Scanned(_) => return Err(unexpected()),
         };
-        Ok(pb::CancelTicketReply { outcome: Some(outcome) })
+        Ok((pb::CancelTicketReply { outcome: Some(outcome) }, committed.nonce))
     }
 
     /// An approved ticket is decided where its link would be: whichever comes first there stands.

@@ -1,5 +1,6 @@
 //! kindred.session.v1.Session.
 
+use http::Extensions;
 use kindred_core::command::{Answer, Command, Outcome, Query, SessionStatus};
 use kindred_wire::convert;
 use kindred_wire::pb::session::v1 as pb;
@@ -11,7 +12,8 @@ use kindred_wire::shards::Consistency;
 use kindred_wire::status::{Failure, RETRY_AFTER_MS};
 use tonic::{Request, Response, Status};
 
-use crate::front::{Asked, Front, invalid, unexpected};
+use crate::by::By;
+use crate::front::{Answered, Front, invalid, reply, unexpected};
 use crate::watch_account;
 
 #[tonic::async_trait]
@@ -30,14 +32,28 @@ impl pb::session_server::Session for Front {
     }
 
     async fn unlink(&self, request: Request<pb::UnlinkRequest>) -> Result<Response<pb::UnlinkReply>, Status> {
-        Ok(Response::new(self.unlink_one(request.into_inner()).await?))
+        let (_, extensions, request) = request.into_parts();
+        reply(self.unlink_one(&extensions, request).await)
     }
 
     async fn unlink_others(
         &self,
         request: Request<pb::UnlinkOthersRequest>,
     ) -> Result<Response<pb::UnlinkOthersReply>, Status> {
-        Ok(Response::new(self.unlink_all_others(request.into_inner()).await?))
+        let (_, extensions, request) = request.into_parts();
+        reply(self.unlink_all_others(&extensions, request).await)
+    }
+
+    async fn pin(&self, request: Request<pb::PinRequest>) -> Result<Response<pb::PinReply>, Status> {
+        let (_, extensions, request) = request.into_parts();
+        reply(self.pin_session(&extensions, request).await)
+    }
+
+    async fn rotate_device_key(
+        &self,
+        request: Request<pb::RotateDeviceKeyRequest>,
+    ) -> Result<Response<pb::RotateDeviceKeyReply>, Status> {
+        reply(self.rotate_key(request.into_inner()).await)
     }
 
     async fn why_signed_out(
@@ -86,7 +102,12 @@ impl Front {
             SessionStatus::Active(live) if !behind => {
                 Verdict::Valid(pb::Valid { session: Some(convert::session(&live)) })
             }
-            SessionStatus::Active(_) => no_verdict(Reason::ShardUnavailable, None),
+            SessionStatus::Suspended { session, since_ms } if !behind => Verdict::Suspended(pb::Suspended {
+                since_ms: observed.shard_time_ms.saturating_sub(since_ms),
+                session: Some(convert::session(&session)),
+            }),
+            SessionStatus::Stub(stub) => Verdict::SignedOut(pb::SignedOut { tombstone: Some(convert::stub(&stub)) }),
+            SessionStatus::Active(_) | SessionStatus::Suspended { .. } => no_verdict(Reason::ShardUnavailable, None),
             SessionStatus::Unknown if set_version.is_none() => no_verdict(Reason::AccountNotFound, None),
             SessionStatus::Unknown => no_verdict(Reason::SessionUnknown, None),
         };
@@ -109,40 +130,53 @@ impl Front {
             auth_epoch: account.auth_epoch,
             home_region: self.region_name(home),
             companion_limit: account.companion_limit,
+            locked: account.locked_at_ms.is_some(),
+            record_version: account.record_version,
         })
     }
 
-    async fn unlink_one(&self, request: pb::UnlinkRequest) -> Result<pb::UnlinkReply, Failure> {
-        let (proof, key) = convert::proof_in(request.proof)?;
-        let asked = Asked { proof, key };
-        let account = asked.account()?;
-        asked.session()?;
-        let session = convert::session_id(&request.session, "session")?;
-        let command = Command::Unlink { account: account.clone(), session };
-        match self.submit_account(&account, &request.home_region, &asked, command).await? {
-            (Outcome::Ended(tombstone), committed) => Ok(pb::UnlinkReply {
-                already_ended: tombstone.command != asked.proof.request,
-                tombstone: Some(convert::tombstone(&tombstone)),
-                log_index: committed.log_index,
-            }),
-            _ => Err(unexpected()),
+    async fn unlink_one(&self, extensions: &Extensions, request: pb::UnlinkRequest) -> Answered<pb::UnlinkReply> {
+        // A device signs only whom it ends; what an operator knows of a key is not its to say.
+        if request.proof.is_some() && request.compromised {
+            return Err(invalid("compromised"));
         }
+        let by = By::of(extensions, request.proof, &request.account, &request.request_id)?;
+        let session = convert::session_id(&request.session, "session")?;
+        let account = by.account().clone();
+        let command = match request.compromised {
+            true => Command::Revoke { account, session },
+            false => Command::Unlink { account, session },
+        };
+        let (outcome, committed) =
+            self.submit_account(by.account(), &request.home_region, by.submission(command)).await?;
+        let (tombstone, already_ended) = match outcome {
+            Outcome::Ended(tombstone) => (convert::tombstone(&tombstone), tombstone.command != by.request()),
+            Outcome::EndedBefore(stub) => (convert::stub(&stub), true),
+            _ => return Err(unexpected()),
+        };
+        let log_index = committed.log_index;
+        Ok((pb::UnlinkReply { already_ended, tombstone: Some(tombstone), log_index }, committed.nonce))
     }
 
     /// Names what it ends: the sessions of the set_version read here. If the set changes in between, nothing ends.
-    async fn unlink_all_others(&self, request: pb::UnlinkOthersRequest) -> Result<pb::UnlinkOthersReply, Failure> {
-        let (proof, key) = convert::proof_in(request.proof)?;
-        let asked = Asked { proof, key };
-        let (account, keep) = (asked.account()?, asked.session()?);
-        let (home, found, _) = self.account(&account, &request.home_region).await?;
-        let command = Command::UnlinkOthers { account: account.clone(), keep, set_version: found.set_version };
-        match self.submit_account(&account, &self.region_name(home), &asked, command).await? {
-            (Outcome::EndedOthers { tombstones, set_version, auth_epoch }, committed) => Ok(pb::UnlinkOthersReply {
-                tombstones: tombstones.iter().map(convert::tombstone).collect(),
-                set_version,
-                auth_epoch,
-                log_index: committed.log_index,
-            }),
+    async fn unlink_all_others(
+        &self,
+        extensions: &Extensions,
+        request: pb::UnlinkOthersRequest,
+    ) -> Answered<pb::UnlinkOthersReply> {
+        let by = By::of(extensions, request.proof, &request.account, &request.request_id)?;
+        let keep = match by.session() {
+            Some(session) => session,
+            None => convert::session_id(&request.keep, "keep")?,
+        };
+        let (home, found, _) = self.account(by.account(), &request.home_region).await?;
+        let command = Command::UnlinkOthers { account: by.account().clone(), keep, set_version: found.set_version };
+        match self.submit_account(by.account(), &self.region_name(home), by.submission(command)).await? {
+            (Outcome::EndedOthers { tombstones, set_version, auth_epoch }, committed) => {
+                let tombstones = tombstones.iter().map(convert::tombstone).collect();
+                let log_index = committed.log_index;
+                Ok((pb::UnlinkOthersReply { tombstones, set_version, auth_epoch, log_index }, committed.nonce))
+            }
             _ => Err(unexpected()),
         }
     }
@@ -159,7 +193,11 @@ impl Front {
             Answer::Session { status: SessionStatus::Ended(tombstone), .. } => {
                 Why::Ended(convert::tombstone(&tombstone))
             }
-            Answer::Session { status: SessionStatus::Active(session), .. } => Why::Active(convert::session(&session)),
+            Answer::Session { status: SessionStatus::Stub(stub), .. } => Why::Ended(convert::stub(&stub)),
+            Answer::Session {
+                status: SessionStatus::Active(session) | SessionStatus::Suspended { session, .. },
+                ..
+            } => Why::Active(convert::session(&session)),
             Answer::Session { set_version: None, .. } => return Err(Failure::new(Reason::AccountNotFound)),
             Answer::Session { .. } => return Err(Failure::new(Reason::SessionUnknown)),
             _ => return Err(unexpected()),

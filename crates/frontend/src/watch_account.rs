@@ -1,5 +1,5 @@
-//! WatchAccount: every membership change after a version, in order and without gaps. What else it tells is in
-//! [`crate::watch_requests`].
+//! WatchAccount: every membership change after a version, in order and without gaps; whatever else changed, as it now is;
+//! requests to be linked by code ([`crate::watch_requests`]).
 
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -8,7 +8,7 @@ use std::time::Duration;
 use futures::Stream;
 use kindred_core::command::{Aggregate, Answer, Query};
 use kindred_core::id::{AccountId, ShardId};
-use kindred_core::model::{Account, SetChange};
+use kindred_core::model::{Account, Deletion, SetChange};
 use kindred_wire::convert;
 use kindred_wire::pb::session::v1 as pb;
 use kindred_wire::pb::session::v1::watch_account_reply::Event;
@@ -37,6 +37,8 @@ struct Watch {
     shard: ShardId,
     // Last version told.
     version: u64,
+    // Last record_version told.
+    records: u64,
     // Read and not yet told; at most CHANGES_KEPT.
     pending: VecDeque<SetChange>,
     heartbeat_due_ms: u64,
@@ -44,26 +46,40 @@ struct Watch {
     over: bool,
 }
 
+/// What a look found.
+enum Seen {
+    Account(Box<Account>, Vec<SetChange>),
+    Deleted(Deletion),
+}
+
 /// Finds the account, then follows it.
 pub(crate) async fn watch(front: Front, request: pb::WatchAccountRequest) -> Result<Events, Failure> {
     let account = convert::account_id(&request.account, "account")?;
-    let (home, found, _) = front.account(&account, &request.home_region).await?;
+    let query = Query::Account(account.clone());
+    let (home, observed) =
+        front.query_account(&account, &request.home_region, query, Consistency::Linearizable).await?;
+    let current = match observed.answer {
+        Answer::Account(Some(found)) => found.set_version,
+        Answer::Deleted(deletion) => deletion.set_version,
+        Answer::Account(None) => return Err(Failure::new(Reason::AccountNotFound)),
+        _ => return Err(unexpected()),
+    };
     // A version that we never gave: another cluster's, or one that a recovery lost. To go on from there would alias.
-    if request.from_set_version > found.set_version {
-        return Err(Failure::new(Reason::SetVersionConflict).with("current", found.set_version));
+    if request.from_set_version > current {
+        return Err(Failure::new(Reason::SetVersionConflict).with("current", current));
     }
     let shard = front.account_shard(home, &account)?;
     let heartbeat_due_ms = front.env().clock.monotonic_ms() + HEARTBEAT_MS;
-    let version = request.from_set_version;
+    let (version, records) = (request.from_set_version, request.from_record_version);
     let requests = Requests::new(front.clone(), account.clone(), shard);
     let pending = VecDeque::new();
-    let watch = Watch { front, account, shard, version, pending, heartbeat_due_ms, requests, over: false };
+    let watch = Watch { front, account, shard, version, records, pending, heartbeat_due_ms, requests, over: false };
     Ok(Box::pin(futures::stream::unfold(watch, |mut watch| async move {
         if watch.over {
             return None;
         }
         let event = watch.next().await;
-        watch.over = event.is_err();
+        watch.over = matches!(event, Err(_) | Ok(Event::Deleted(_)));
         let reply = event.map(|event| pb::WatchAccountReply { event: Some(event) }).map_err(Status::from);
         Some((reply, watch))
     })))
@@ -79,7 +95,12 @@ impl Watch {
             // Listen before looking, or what happens in between is missed.
             let aggregate = Aggregate::Account(self.account.clone());
             let changed = self.front.shards().changed(self.shard, aggregate, LOOK_AGAIN_MS);
-            let (account, changes) = self.look().await?;
+            let (account, changes) = match self.look().await? {
+                Seen::Account(account, changes) => (account, changes),
+                Seen::Deleted(Deletion { set_version, log_index, .. }) => {
+                    return Ok(Event::Deleted(pb::AccountDeleted { set_version, log_index }));
+                }
+            };
             if account.set_version < self.version {
                 return Err(Failure::new(Reason::SetVersionConflict).with("current", account.set_version));
             }
@@ -91,6 +112,10 @@ impl Watch {
                 }
                 self.pending = changes.into();
                 continue;
+            }
+            if account.record_version > self.records {
+                self.records = account.record_version;
+                return Ok(Event::Records(records(&account)));
             }
             if let Some(event) = self.requests.news().await {
                 return Ok(event);
@@ -110,13 +135,14 @@ impl Watch {
     }
 
     /// Reads, patiently: a shard without a leader says nothing about the account.
-    async fn look(&self) -> Result<(Account, Vec<SetChange>), Failure> {
+    async fn look(&self) -> Result<Seen, Failure> {
         let mut failures = 0;
         loop {
             let query = Query::Changes(self.account.clone(), self.version);
             let failure = match self.front.query(self.shard, query, Consistency::Linearizable).await {
                 Ok(observed) => match observed.answer {
-                    Answer::Changes { account: Some(account), changes } => return Ok((*account, changes)),
+                    Answer::Changes { account: Some(account), changes } => return Ok(Seen::Account(account, changes)),
+                    Answer::Deleted(deletion) => return Ok(Seen::Deleted(deletion)),
                     Answer::Changes { account: None, .. } => return Err(Failure::new(Reason::AccountNotFound)),
                     _ => return Err(unexpected()),
                 },
@@ -129,5 +155,16 @@ impl Watch {
             let pause_ms = failure.retry_after_ms.unwrap_or_default().clamp(50, 1_000);
             tokio::time::sleep(Duration::from_millis(pause_ms)).await;
         }
+    }
+}
+
+fn records(account: &Account) -> pb::Records {
+    pb::Records {
+        record_version: account.record_version,
+        sessions: account.sessions.iter().map(convert::session).collect(),
+        set_version: account.set_version,
+        auth_epoch: account.auth_epoch,
+        locked: account.locked_at_ms.is_some(),
+        companion_limit: account.companion_limit,
     }
 }

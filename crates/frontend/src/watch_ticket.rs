@@ -19,7 +19,7 @@ use subtle::ConstantTimeEq as _;
 use tonic::Status;
 
 use crate::approve::{POINT_SETTLED, linked};
-use crate::front::{Front, invalid};
+use crate::front::{Answered, Front, invalid};
 
 /// What the rpc returns.
 pub(crate) type Events = Pin<Box<dyn Stream<Item = Result<pb::WatchTicketReply, Status>> + Send>>;
@@ -53,16 +53,16 @@ struct Watch {
 }
 
 /// Checks who looks, then follows the ticket.
-pub(crate) async fn watch(front: Front, request: pb::WatchTicketRequest) -> Result<Events, Failure> {
+pub(crate) async fn watch(front: Front, request: pb::WatchTicketRequest) -> Answered<Events> {
     let ticket = convert::ticket_id(&request.ticket, "ticket")?;
     let shard = front.ticket_shard(&ticket)?;
     let (answer, applied_index) = front.read_ticket(&ticket).await?;
-    let by_device = match request.access.ok_or_else(|| invalid("access"))? {
+    let (by_device, next) = match request.access.ok_or_else(|| invalid("access"))? {
         Access::WatchSecret(secret) => {
             if !bool::from(answer.watch_secret.as_bytes().ct_eq(&secret)) {
                 return Err(Failure::new(Reason::ProofInvalid));
             }
-            false
+            (false, Vec::new())
         }
         Access::Proof(proof) => {
             let (proof, _) = convert::proof_in(Some(proof))?;
@@ -71,15 +71,17 @@ pub(crate) async fn watch(front: Front, request: pb::WatchTicketRequest) -> Resu
             if named || !front.verifies(key, METHOD_WATCH, &proof, &watch_arguments(&ticket)) {
                 return Err(Failure::new(Reason::ProofInvalid));
             }
-            true
+            // What it opens is the device's alone: a recorded proof must not open it again.
+            (true, front.fresh(shard, &proof.nonce).await?)
         }
     };
     let seen = Some((answer, applied_index));
     let watch = Watch { front, ticket, shard, by_device, shown: Shown::Nothing, told_contested: false, seen, looks: 0 };
-    Ok(Box::pin(futures::stream::unfold(watch, |mut watch| async move {
+    let events: Events = Box::pin(futures::stream::unfold(watch, |mut watch| async move {
         let event = watch.next().await?;
         Some((event, watch))
-    })))
+    }));
+    Ok((events, next))
 }
 
 impl Watch {

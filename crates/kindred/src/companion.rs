@@ -12,7 +12,6 @@ use kindred_core::model::Requester;
 use kindred_wire::pb::pairing::v1 as pb;
 use kindred_wire::pb::pairing::v1::cancel_ticket_reply::Outcome as Cancelled;
 use kindred_wire::pb::pairing::v1::watch_ticket_reply::Event;
-use kindred_wire::pb::pairing::v1::watch_ticket_request::Access;
 use kindred_wire::pb::session::v1::ValidateRequest;
 use kindred_wire::pb::session::v1::validate_reply::Verdict;
 use serde_json::json;
@@ -99,6 +98,10 @@ impl Companion {
                 self.file.save()?;
                 Ok(false)
             }
+            Some(Verdict::Suspended(_)) => Err(Exit::error(
+                exit::REFUSED,
+                format!("account {account} is locked; session {session} has not ended, its credentials are kept"),
+            )),
             _ => Err(Exit::error(
                 exit::UNAVAILABLE,
                 format!(
@@ -118,8 +121,7 @@ impl Companion {
         let opened = opened.map_err(|error| failed("open a ticket", &error))?;
         let ticket = TicketId::from_slice(&opened.ticket)
             .ok_or_else(|| Exit::error(exit::FAILED, "open a ticket: the answer names none"))?;
-        let proof = self.device.sign_watch(request_id(&env), &ticket);
-        let mut watch = self.client.watch_ticket(&ticket, Access::Proof(proof));
+        let mut watch = self.client.watch_ticket_as(&self.device, &ticket, request_id(&env));
         let number = account.map(|_| MatchNumber::of(&self.device.key(), &ticket));
         let mut offer = Offer::new(self.output, number);
         let ended = tokio::select! {

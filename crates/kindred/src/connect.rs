@@ -35,7 +35,7 @@ pub struct Nodes {
 /// By what this program is known to the nodes.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Access {
-    /// Directory with gateway.pem, gateway.key and ca.pem, as `kindred dev` and `kindred certificates` make it.
+    /// Directory with ca.pem and the role's files, gateway.pem and gateway.key (`ctl`: operator.pem and operator.key), as `kindred dev` and `kindred certificates` make it.
     #[arg(long, value_name = "DIR", env = "KINDRED_TLS", global = true)]
     tls: Option<PathBuf>,
     /// No TLS, whatever else says so: for nodes whose configuration says tls.mode = "plaintext".
@@ -54,8 +54,11 @@ impl Access {
             }
             None => Err(Exit::error(
                 exit::USAGE,
-                "give --tls DIR or KINDRED_TLS, the directory with gateway.pem, gateway.key and ca.pem (`kindred dev` \
-                 prints it); or --plaintext, if the nodes are so",
+                format!(
+                    "give --tls DIR or KINDRED_TLS, the directory with {0}.pem, {0}.key and ca.pem (`kindred dev` \
+                     prints it); or --plaintext, if the nodes are so",
+                    role.name()
+                ),
             )),
         }
     }
@@ -70,17 +73,13 @@ pub fn net(dir: Option<&Path>, holder: &str) -> anyhow::Result<Arc<dyn Net>> {
 }
 
 impl Nodes {
-    /// A client of them, for devices. Gives up after about ten seconds without any answer.
+    /// A client of them, as a gateway. Gives up after about ten seconds without any answer.
     pub fn client(&self) -> anyhow::Result<Client> {
         self.client_as(Role::Gateway)
     }
 
-    /// A client of them with an operator's certificate: operator.pem and operator.key in the directory.
-    pub fn operator(&self) -> anyhow::Result<Client> {
-        self.client_as(Role::Operator)
-    }
-
-    fn client_as(&self, role: Role) -> anyhow::Result<Client> {
+    /// The same as somebody of this role, `gateway` or `operator`.
+    pub fn client_as(&self, role: Role) -> anyhow::Result<Client> {
         let patience = Patience {
             attempts: 12,
             attempt: Duration::from_secs(10),

@@ -12,6 +12,9 @@ use serde::{Deserialize, Serialize};
 pub struct KeyFile {
     /// Ed25519 secret key, hex of 32 bytes.
     secret: String,
+    /// The key that is to come after it, while a rotation is under way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    next_secret: Option<String>,
     /// Id of the cluster that the device trusts; hex of 16 bytes.
     pub cluster: Option<String>,
     /// The account, once there is one (text, or 0x and hex).
@@ -41,6 +44,7 @@ impl KeyFile {
         let secret: [u8; 32] = crate::env::real().random();
         let file = Self {
             secret: hex(&secret),
+            next_secret: None,
             cluster: None,
             account: None,
             session: None,
@@ -102,6 +106,28 @@ impl KeyFile {
         }
     }
 
+    /// The key of a rotation that is under way: on the disk before anybody hears of it.
+    pub fn next_secret(&mut self) -> anyhow::Result<[u8; 32]> {
+        if let Some(text) = &self.next_secret {
+            return match unhex(text).and_then(|bytes| bytes.try_into().ok()) {
+                Some(secret) => Ok(secret),
+                None => bail!("key file {}: `next_secret` is not 64 hex digits", self.path.display()),
+            };
+        }
+        let secret: [u8; 32] = crate::env::real().random();
+        self.next_secret = Some(hex(&secret));
+        self.save()?;
+        Ok(secret)
+    }
+
+    /// The rotation is done: the next key is the key.
+    pub fn take_next_secret(&mut self) -> anyhow::Result<()> {
+        if let Some(next) = self.next_secret.take() {
+            self.secret = next;
+        }
+        self.answered()
+    }
+
     /// The account that the device belongs to.
     pub fn account(&self) -> anyhow::Result<AccountId> {
         let text = self.account.as_deref().with_context(|| {
@@ -144,6 +170,19 @@ mod tests {
         assert_eq!(again.begin("unlink a").unwrap(), first);
         again.answered().unwrap();
         assert_ne!(KeyFile::open(&path).unwrap().begin("unlink a").unwrap(), first);
+    }
+
+    #[test]
+    fn the_next_key_is_kept_until_it_is_the_key() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("phone.json");
+        let first = KeyFile::open_or_create(&path).unwrap().secret().unwrap();
+        let next = KeyFile::open(&path).unwrap().next_secret().unwrap();
+        let mut again = KeyFile::open(&path).unwrap();
+        assert_eq!((again.next_secret().unwrap(), again.secret().unwrap()), (next, first));
+        again.take_next_secret().unwrap();
+        assert_eq!(KeyFile::open(&path).unwrap().secret().unwrap(), next);
+        assert!(!std::fs::read_to_string(&path).unwrap().contains("next_secret"));
     }
 
     #[test]

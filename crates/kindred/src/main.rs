@@ -57,7 +57,7 @@ enum Command {
     Phone(phone::Args),
     /// Act as a device that wants to be linked.
     Companion(companion::Args),
-    /// Do what operators do: export and import accounts.
+    /// Do what operators do: look at accounts and act upon them, export and import.
     Ctl(ctl::Args),
     /// Measure links, validations, pairings and watches on a local cluster; `compare` puts other systems beside it.
     Bench(Box<bench::Args>),

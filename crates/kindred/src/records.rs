@@ -8,6 +8,9 @@ use crate::output::{fields, wall};
 
 /// A tombstone in one line.
 pub fn why(tombstone: &pb::Tombstone) -> String {
+    if tombstone.stub {
+        return format!("{} (no more is kept of it)", tombstone.reason().as_str_name());
+    }
     let actor = match &tombstone.actor {
         Some(pb::tombstone::Actor::ActorSession(id)) => format!("session {}", hex(id)),
         Some(pb::tombstone::Actor::ActorOperator(name)) => format!("operator {}", printable(name)),
@@ -19,6 +22,12 @@ pub fn why(tombstone: &pb::Tombstone) -> String {
 /// Prints a tombstone.
 pub fn print_tombstone(tombstone: &pb::Tombstone) {
     let session = tombstone.session.clone().unwrap_or_default();
+    if tombstone.stub {
+        let index = tombstone.log_index.to_string();
+        let rows = [("session", hex(&session.session)), ("signed out", why(tombstone)), ("log index", index)];
+        print!("{}", fields(&rows));
+        return;
+    }
     print!(
         "{}",
         fields(&[
@@ -72,6 +81,8 @@ pub fn session_json(session: &pb::SessionRecord) -> Value {
         "linked_wall_ms": session.linked_wall_ms,
         "linked_by": hex(&session.linked_by),
         "ticket": hex(&session.ticket),
+        "key_generation": session.key_generation,
+        "pinned": session.pinned,
     })
 }
 
@@ -91,5 +102,6 @@ pub fn tombstone_json(tombstone: &pb::Tombstone) -> Value {
         "log_index": tombstone.log_index,
         "set_version": tombstone.set_version,
         "wall_ms": tombstone.wall_ms,
+        "stub": tombstone.stub,
     })
 }

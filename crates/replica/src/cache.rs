@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use kindred_core::command::OutboxItem;
-use kindred_core::id::{AccountId, DeviceKey, TicketId};
-use kindred_core::model::{Account, Ticket, TicketOutcome, TicketState, Tombstone};
+use kindred_core::id::{AccountId, DeviceKey, SessionId, TicketId};
+use kindred_core::model::{Account, Stub, Ticket, TicketOutcome, TicketState, Tombstone};
 use kindred_core::state::{Change, Key, ReadError, Record, Timer, View};
 use kindred_store::state::StateView;
 use quick_cache::Weighter;
@@ -126,15 +126,23 @@ impl View for CachedView<'_> {
         self.stored.accounts(after, limit)
     }
 
+    fn ended_by_key(&self, account: &AccountId, key: &DeviceKey) -> Result<Option<SessionId>, ReadError> {
+        self.stored.ended_by_key(account, key)
+    }
+
     fn tombstones(&self, account: &AccountId, limit: usize) -> Result<Vec<Tombstone>, ReadError> {
         self.stored.tombstones(account, limit)
+    }
+
+    fn stubs(&self, account: &AccountId, limit: usize) -> Result<Vec<Stub>, ReadError> {
+        self.stored.stubs(account, limit)
     }
 
     fn outcomes(&self, account: &AccountId, limit: usize) -> Result<Vec<(TicketId, TicketOutcome)>, ReadError> {
         self.stored.outcomes(account, limit)
     }
 
-    fn tombstone_by_key(&self, account: &AccountId, key: &DeviceKey) -> Result<Option<Tombstone>, ReadError> {
-        self.stored.tombstone_by_key(account, key)
+    fn ended_keys(&self, account: &AccountId, limit: usize) -> Result<Vec<DeviceKey>, ReadError> {
+        self.stored.ended_keys(account, limit)
     }
 }

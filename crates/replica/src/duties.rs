@@ -47,7 +47,7 @@ pub(crate) fn by_cluster(command: Command) -> Envelope {
 }
 
 pub(crate) fn submission(envelope: Envelope) -> Submission {
-    Submission { envelope, proof: None, reference: None, propose_within_ms: PROPOSE_WITHIN_MS }
+    Submission { envelope, proof: None, possession: None, reference: None, propose_within_ms: PROPOSE_WITHIN_MS }
 }
 
 async fn propose(replica: &Replica, command: Command) -> bool {
@@ -231,6 +231,10 @@ fn addressed(shards: &dyn Shards, item: &OutboxItem) -> Option<(ShardId, Command
         Effect::ConfirmClaim { account, claim, home_epoch } => {
             let (account, claim, home_epoch) = (account.clone(), *claim, *home_epoch);
             (map.directory(&account)?, Command::ConfirmClaim { account, claim, home_epoch })
+        }
+        Effect::MarkDeleted { account, claim } => {
+            let (account, claim) = (account.clone(), *claim);
+            (map.directory(&account)?, Command::MarkDeleted { account, claim })
         }
         Effect::AttachCode { account, ticket, requester } => {
             let (account, ticket, requester) = (account.clone(), *ticket, requester.clone());

@@ -103,7 +103,7 @@ mod tests {
         }
         fn submit(&self, shard: ShardId, _: Submission) -> BoxFuture<'_, Result<Committed, ShardError>> {
             self.submitted.lock().unwrap().push(shard);
-            let committed = Committed { reply: Ok(Outcome::Done), log_index: 1, shard_time_ms: 1 };
+            let committed = Committed { reply: Ok(Outcome::Done), log_index: 1, shard_time_ms: 1, nonce: Vec::new() };
             Box::pin(async move { Ok(committed) })
         }
         fn query(

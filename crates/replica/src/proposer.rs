@@ -92,7 +92,8 @@ impl Proposer {
             Ok(response) => {
                 let shard_time_ms = response.data.time_ms;
                 for (reply, (outcome, log_index)) in waiting.into_iter().zip(response.data.replies) {
-                    let _ = reply.send(Ok(Committed { reply: outcome, log_index, shard_time_ms }));
+                    let committed = Committed { reply: outcome, log_index, shard_time_ms, nonce: Vec::new() };
+                    let _ = reply.send(Ok(committed));
                 }
                 self.state.points().reach(ANSWERED, &links, response.log_id.index).await;
             }

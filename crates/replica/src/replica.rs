@@ -4,12 +4,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use kindred_core::admit::admit;
+use kindred_core::admit::{Gate, admit};
 use kindred_core::canonical::TicketKey;
 use kindred_core::command::{Committed, Envelope, Query, Submission};
 use kindred_core::env::Env;
 use kindred_core::id::{ClusterId, RegionIndex, ShardId};
 use kindred_core::limits::{PROPOSALS_QUEUED_MAX, PROPOSE_WITHIN_MS_MAX};
+use kindred_core::model::Rejection;
 use kindred_core::query::answer;
 use kindred_core::state::ReadError;
 use kindred_wire::shards::{Observed, ShardError};
@@ -177,11 +178,17 @@ impl Replica {
         if !self.leads() {
             return Err(self.not_leader());
         }
+        // Without the region's key nobody here can tell whether a nonce is good; another replica can.
+        if self.ticket_key.is_none() && submission.proof.is_some() {
+            return Err(ShardError::Unavailable { retry_after_ms: NO_LEADER_RETRY_MS }.into());
+        }
         let within = Duration::from_millis(submission.propose_within_ms.min(PROPOSE_WITHIN_MS_MAX));
         let deadline = Instant::now() + within;
         let envelope = match self.admit(&submission)? {
             Ok(envelope) => envelope,
             Err(kept) if kept.log_index > 0 => return Ok(kept),
+            // It decides nothing, and whoever sends the same again with a good nonce is answered from the present state.
+            Err(stale) if matches!(stale.reply, Err(Rejection::NonceStale { .. })) => return Ok(stale),
             Err(_) => {
                 // What was refused was refused on what is applied here; make sure that this is the present.
                 self.confirm().await?;
@@ -191,13 +198,17 @@ impl Replica {
                 }
             }
         };
-        self.propose(envelope, deadline).await
+        let committed = self.propose(envelope, deadline).await?;
+        let nonce = self.gate(committed.shard_time_ms).next_nonce(&submission);
+        Ok(Committed { nonce, ..committed })
+    }
+
+    fn gate(&self, now_ms: u64) -> Gate<'_> {
+        Gate { cluster: &self.cluster, shard: self.shard(), ticket_key: self.ticket_key.as_ref(), now_ms }
     }
 
     fn admit(&self, submission: &Submission) -> Result<Result<Envelope, Committed>, Refusal> {
-        let admitted = self.state.read(|view, live| {
-            admit(view, &self.cluster, self.ticket_key.as_ref(), self.state.estimate(live), submission)
-        });
+        let admitted = self.state.read(|view, live| admit(view, &self.gate(self.state.estimate(live)), submission));
         self.readable(admitted)
     }
 

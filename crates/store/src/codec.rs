@@ -18,6 +18,7 @@ mod convert;
 mod decision;
 mod entity;
 mod entry;
+mod life;
 mod reconcile;
 mod reply;
 mod shard;
@@ -59,6 +60,10 @@ pub enum Kind {
     NodeIdentity = 10,
     /// One chunk of a snapshot on its way between nodes.
     Chunk = 11,
+    /// [`Record::Stub`].
+    Stub = 40,
+    /// [`Record::Deleted`].
+    Deleted = 41,
     /// [`Record::Shard`].
     Shard = 64,
     /// [`Record::Directory`].
@@ -81,7 +86,7 @@ pub enum Kind {
     Outbox = 73,
     /// [`Record::Codes`].
     Codes = 76,
-    /// See [`crate::keys::StateKey::KeyIndex`].
+    /// See [`Key::KeyIndex`].
     KeyIndex = 96,
     /// [`Record::Removals`].
     Removals = 100,
@@ -156,6 +161,8 @@ pub fn encode_record(record: &Record) -> Bytes {
         Record::Timer => sealed(Kind::Timer, &pb::Unit {}),
         Record::Removals(timers) => sealed(Kind::Removals, &reply::removals(timers)),
         Record::Outbox(item) => sealed(Kind::Outbox, &pb::OutboxItem::from(item)),
+        Record::Stub(stub) => sealed(Kind::Stub, &pb::Stub::from(stub)),
+        Record::Deleted(deletion) => sealed(Kind::Deleted, &pb::Deletion::from(deletion)),
         Record::Codes(codes) => sealed(Kind::Codes, &pb::Codes::from(codes)),
     }
 }
@@ -185,6 +192,9 @@ pub fn decode_record(key: &Key, bytes: &Bytes) -> Result<Record, Malformed> {
             Record::Timer
         }
         Key::Outbox(_) => Record::Outbox(unseal::<pb::OutboxItem>(Kind::Outbox, bytes, "outbox item")?.try_into()?),
+        Key::Stub(..) => Record::Stub(unseal::<pb::Stub>(Kind::Stub, bytes, "stub")?.try_into()?),
+        Key::Deleted(_) => Record::Deleted(unseal::<pb::Deletion>(Kind::Deleted, bytes, "deletion")?.into()),
+        Key::KeyIndex(..) => return Err(Malformed("an index entry among records")),
         Key::Codes(_) => Record::Codes(unseal::<pb::Codes>(Kind::Codes, bytes, "codes")?.try_into()?),
     })
 }

@@ -15,17 +15,19 @@
 //! |---|---|---|---|
 //! | 1 Shard | none | one | every entry |
 //! | 2 Directory | account | one per account claimed here | Claim, ConfirmClaim |
-//! | 3 Account | account | one per account | Register, Link, Approve at home, Unlink, UnlinkOthers, SetLimit, Install |
-//! | 4 Tombstone | account, session | one per ended session, for ever | Link, Approve at home, Unlink, UnlinkOthers, Install |
-//! | 5 Change | account, set_version (u64) | the latest `CHANGES_KEPT` per account | as Account, but for Install |
+//! | 3 Account | account | one per account | all commands of the account, Approve at home |
+//! | 4 Tombstone | account, session | one per ended session, for `TOMBSTONE_TTL_MS` | whatever ends sessions, Install, Tick |
+//! | 5 Change | account, set_version (u64) | the latest `CHANGES_KEPT` per account | as Account |
 //! | 6 Outcome | account, ticket | one per ticket decided here, for `OUTCOME_TTL_MS` | Link, Approve at home, DecideTicket, Install, Tick |
 //! | 7 Ticket | ticket | one per ticket, for `TICKET_KEPT_MS` after its end | ticket commands, Settle, Expire, Tick |
 //! | 8 AccountReply | account, request | one per request, for `RESULT_TTL_MS` | account commands, Tick |
 //! | 9 TicketReply | ticket, request | one per request, for `RESULT_TTL_MS` | ticket commands, Tick |
-//! | 10 Timer | due ms (u64), timer tag (u8), its ids | about one per ticket, reply and outcome | all of these |
-//! | 11 Outbox | number (u64) | one per unperformed effect | Link, DecideTicket, Register, Install, CODE tickets, AckEffects |
-//! | 32 KeyIndex | account, device key | one per device key that ever ended | with Tombstone; value: session id |
-//! | 60 Codes | account | one per account with a code lately | AttachCode, HoldCode, DetachCode, Tick |
+//! | 10 Timer | due ms (u64), timer tag (u8), its ids | about one per ticket, reply, outcome and tombstone | all of these |
+//! | 11 Outbox | number (u64) | one per unperformed effect | Link, DecideTicket, Register, Install, Delete, CODE tickets, AckEffects |
+//! | 32 KeyIndex | account, device key | one per device key that ever ended, while the account lives | with Tombstone, Tick; value: session id |
+//! | 40 Stub | account, session | one per ended session without a tombstone, for ever | Delete, Tick |
+//! | 41 Deleted | account | one per deleted account, for ever | Delete |
+//! | 60 Codes | account | one per account with a code lately | AttachCode, HoldCode, DetachCode, Delete, Tick |
 //!
 //! # Column `meta`: shard ‖ tag (u8)
 //!
@@ -54,6 +56,8 @@ const TICKET_REPLY: u8 = 9;
 const TIMER: u8 = 10;
 const OUTBOX: u8 = 11;
 const KEY_INDEX: u8 = 32;
+const STUB: u8 = 40;
+const DELETED: u8 = 41;
 const CODES: u8 = 60;
 
 const TICKET_DEADLINE: u8 = 1;
@@ -63,16 +67,9 @@ const ACCOUNT_REPLY_REMOVAL: u8 = 4;
 const TICKET_REPLY_REMOVAL: u8 = 5;
 const OUTCOME_REMOVAL: u8 = 6;
 const REMOVALS: u8 = 7;
+const TOMBSTONE_AGEING: u8 = 40;
+const ERASURE: u8 = 41;
 const CODES_REMOVAL: u8 = 60;
-
-/// Key in column `state`, without shard and generation.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum StateKey {
-    /// A record of the domain.
-    Record(Key),
-    /// Finds the latest tombstone of a device key without a scan; its value is that session's id.
-    KeyIndex(AccountId, DeviceKey),
-}
 
 /// Key in column `meta`, one each per shard. Values are opaque payloads of the replica, sealed as [`MetaKey::kind`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -161,28 +158,11 @@ pub fn node_identity() -> Vec<u8> {
     out
 }
 
-/// Key of a record.
+/// Key of a record, or of an entry in the index of device keys.
 pub fn state(shard: ShardId, generation: u32, key: &Key) -> Vec<u8> {
     let mut out = prefix(shard, generation);
     push_record_key(&mut out, key);
     out
-}
-
-/// Key of the index entry of a device key.
-pub fn key_index(shard: ShardId, generation: u32, account: &AccountId, device_key: &DeviceKey) -> Vec<u8> {
-    let mut out = prefix(shard, generation);
-    out.push(KEY_INDEX);
-    push_account(&mut out, account);
-    out.extend_from_slice(device_key.as_bytes());
-    out
-}
-
-/// Key of either.
-pub fn state_key(shard: ShardId, generation: u32, key: &StateKey) -> Vec<u8> {
-    match key {
-        StateKey::Record(key) => state(shard, generation, key),
-        StateKey::KeyIndex(account, device_key) => key_index(shard, generation, account, device_key),
-    }
 }
 
 /// The range of one generation of a shard's state: `from <= key < to`.
@@ -230,6 +210,16 @@ pub(crate) fn outcomes_range(shard: ShardId, generation: u32, account: &AccountI
     account_range(shard, generation, OUTCOME, account)
 }
 
+/// The range of an account's stubs.
+pub(crate) fn stubs_range(shard: ShardId, generation: u32, account: &AccountId) -> (Vec<u8>, Vec<u8>) {
+    account_range(shard, generation, STUB, account)
+}
+
+/// The range of an account's index of device keys.
+pub(crate) fn key_index_range(shard: ShardId, generation: u32, account: &AccountId) -> (Vec<u8>, Vec<u8>) {
+    account_range(shard, generation, KEY_INDEX, account)
+}
+
 fn account_range(shard: ShardId, generation: u32, tag: u8, account: &AccountId) -> (Vec<u8>, Vec<u8>) {
     let mut from = prefix(shard, generation);
     from.push(tag);
@@ -238,8 +228,8 @@ fn account_range(shard: ShardId, generation: u32, tag: u8, account: &AccountId) 
     (from, to)
 }
 
-/// Reads a key of column `state`. Accepts exactly what [`state_key`] makes.
-pub fn parse_state(key: &[u8]) -> Result<(ShardId, u32, StateKey), Malformed> {
+/// Reads a key of column `state`. Accepts exactly what [`state()`] makes.
+pub fn parse_state(key: &[u8]) -> Result<(ShardId, u32, Key), Malformed> {
     let mut rest = Rest(key);
     let (shard, generation, tag) = (ShardId(rest.u32()?), rest.u32()?, rest.u8()?);
     let key = match tag {
@@ -254,14 +244,13 @@ pub fn parse_state(key: &[u8]) -> Result<(ShardId, u32, StateKey), Malformed> {
         TICKET_REPLY => Key::TicketReply(TicketId(rest.array()?), RequestId(rest.array()?)),
         TIMER => Key::Timer(rest.u64()?, rest.timer()?),
         OUTBOX => Key::Outbox(rest.u64()?),
+        STUB => Key::Stub(rest.account()?, SessionId(rest.array()?)),
+        DELETED => Key::Deleted(rest.account()?),
+        KEY_INDEX => Key::KeyIndex(rest.account()?, DeviceKey(rest.array()?)),
         CODES => Key::Codes(rest.account()?),
-        KEY_INDEX => {
-            let parsed = StateKey::KeyIndex(rest.account()?, DeviceKey(rest.array()?));
-            return rest.end().map(|()| (shard, generation, parsed));
-        }
         _ => return Err(Malformed("unknown tag in a state key")),
     };
-    rest.end().map(|()| (shard, generation, StateKey::Record(key)))
+    rest.end().map(|()| (shard, generation, key))
 }
 
 fn prefix(shard: ShardId, generation: u32) -> Vec<u8> {
@@ -321,6 +310,20 @@ fn push_record_key(out: &mut Vec<u8>, key: &Key) {
             out.push(OUTBOX);
             out.extend_from_slice(&number.to_be_bytes());
         }
+        Key::KeyIndex(account, device_key) => {
+            out.push(KEY_INDEX);
+            push_account(out, account);
+            out.extend_from_slice(device_key.as_bytes());
+        }
+        Key::Stub(account, session) => {
+            out.push(STUB);
+            push_account(out, account);
+            out.extend_from_slice(session.as_bytes());
+        }
+        Key::Deleted(account) => {
+            out.push(DELETED);
+            push_account(out, account);
+        }
         Key::Codes(account) => {
             out.push(CODES);
             push_account(out, account);
@@ -347,6 +350,10 @@ fn push_timer(out: &mut Vec<u8>, timer: &Timer) {
             tagged(TICKET_REPLY_REMOVAL, None, [ticket.as_bytes(), request.as_bytes()]);
         }
         Timer::OutcomeRemoval(account, ticket) => tagged(OUTCOME_REMOVAL, Some(account), [ticket.as_bytes(), &[]]),
+        Timer::TombstoneAgeing(account, session) => {
+            tagged(TOMBSTONE_AGEING, Some(account), [session.as_bytes(), &[]]);
+        }
+        Timer::Erasure(account) => tagged(ERASURE, Some(account), [&[], &[]]),
         Timer::Removals(log_index) => tagged(REMOVALS, None, [&log_index.to_be_bytes(), &[]]),
         Timer::CodesRemoval(account) => tagged(CODES_REMOVAL, Some(account), [&[], &[]]),
     }
@@ -435,6 +442,8 @@ impl Rest<'_> {
             ACCOUNT_REPLY_REMOVAL => Timer::AccountReplyRemoval(self.account()?, RequestId(self.array()?)),
             TICKET_REPLY_REMOVAL => Timer::TicketReplyRemoval(TicketId(self.array()?), RequestId(self.array()?)),
             OUTCOME_REMOVAL => Timer::OutcomeRemoval(self.account()?, TicketId(self.array()?)),
+            TOMBSTONE_AGEING => Timer::TombstoneAgeing(self.account()?, SessionId(self.array()?)),
+            ERASURE => Timer::Erasure(self.account()?),
             REMOVALS => Timer::Removals(self.u64()?),
             CODES_REMOVAL => Timer::CodesRemoval(self.account()?),
             _ => return Err(Malformed("unknown tag of a timer")),

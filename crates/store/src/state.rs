@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use kindred_core::command::OutboxItem;
 use kindred_core::id::{AccountId, DeviceKey, SessionId, ShardId, TicketId};
-use kindred_core::model::{Account, TicketOutcome, Tombstone};
+use kindred_core::model::{Account, Stub, TicketOutcome, Tombstone};
 use kindred_core::state::{Change, Key, ReadError, Record, Timer, View};
 
 use crate::codec::{self, Kind, Malformed};
 use crate::engine::{self, Batch, Column, Read, Write};
-use crate::keys::{self, StateKey};
+use crate::keys;
 
 /// One shard's state, in one generation, at whatever point of the engine's history `read` stands.
 ///
@@ -37,12 +37,10 @@ impl<'a> StateView<'a> {
         let pairs = self.read.scan(Column::State, &from, &to, limit).map_err(unreadable)?;
         pairs
             .into_iter()
-            .map(|(key, value)| match keys::parse_state(&key).map_err(damaged)? {
-                (_, _, StateKey::Record(key)) => {
-                    let record = codec::decode_record(&key, &value).map_err(damaged)?;
-                    Ok((key, record))
-                }
-                (_, _, StateKey::KeyIndex(..)) => Err(damaged(Malformed("an index entry among records"))),
+            .map(|(key, value)| {
+                let (_, _, key) = keys::parse_state(&key).map_err(damaged)?;
+                let record = codec::decode_record(&key, &value).map_err(damaged)?;
+                Ok((key, record))
             })
             .collect()
     }
@@ -85,12 +83,12 @@ impl View for StateView<'_> {
             .collect()
     }
 
-    fn tombstones(&self, account: &AccountId, limit: usize) -> Result<Vec<Tombstone>, ReadError> {
-        let all = self.range(keys::tombstones_range(self.shard, self.generation, account), limit)?;
+    fn stubs(&self, account: &AccountId, limit: usize) -> Result<Vec<Stub>, ReadError> {
+        let all = self.range(keys::stubs_range(self.shard, self.generation, account), limit)?;
         all.into_iter()
             .map(|(_, record)| match record {
-                Record::Tombstone(tombstone) => Ok(tombstone),
-                _ => Err(damaged(Malformed("another record among the tombstones"))),
+                Record::Stub(stub) => Ok(stub),
+                _ => Err(damaged(Malformed("another record among the stubs"))),
             })
             .collect()
     }
@@ -105,16 +103,42 @@ impl View for StateView<'_> {
             .collect()
     }
 
-    fn tombstone_by_key(&self, account: &AccountId, key: &DeviceKey) -> Result<Option<Tombstone>, ReadError> {
-        let Some(entry) = self.value(&keys::key_index(self.shard, self.generation, account, key))? else {
+    fn ended_by_key(&self, account: &AccountId, key: &DeviceKey) -> Result<Option<SessionId>, ReadError> {
+        let Some(entry) =
+            self.value(&keys::state(self.shard, self.generation, &Key::KeyIndex(account.clone(), *key)))?
+        else {
             return Ok(None);
         };
         let session = decode_key_index(&entry).map_err(damaged)?;
-        match self.get(&Key::Tombstone(account.clone(), session))? {
-            Some(Record::Tombstone(tombstone)) => Ok(Some(tombstone)),
-            // Tombstones are kept for ever. One that is gone must not look like a key that never was here.
-            _ => Err(damaged(Malformed("the index names a tombstone that is not there"))),
+        let is_there = |key: &Key| self.get(key).map(|found| found.is_some());
+        if is_there(&Key::Tombstone(account.clone(), session))? || is_there(&Key::Stub(account.clone(), session))? {
+            return Ok(Some(session));
         }
+        // What has ended is told of for ever. One that is gone must not look like a key that never was here.
+        Err(damaged(Malformed("the index names a session of which nothing is left")))
+    }
+
+    fn tombstones(&self, account: &AccountId, limit: usize) -> Result<Vec<Tombstone>, ReadError> {
+        let found = self.range(keys::tombstones_range(self.shard, self.generation, account), limit)?;
+        found
+            .into_iter()
+            .map(|(_, record)| match record {
+                Record::Tombstone(tombstone) => Ok(tombstone),
+                _ => Err(damaged(Malformed("another record among the tombstones"))),
+            })
+            .collect()
+    }
+
+    fn ended_keys(&self, account: &AccountId, limit: usize) -> Result<Vec<DeviceKey>, ReadError> {
+        let (from, to) = keys::key_index_range(self.shard, self.generation, account);
+        let pairs = self.read.scan(Column::State, &from, &to, limit).map_err(unreadable)?;
+        pairs
+            .into_iter()
+            .map(|(key, _)| match keys::parse_state(&key).map_err(damaged)? {
+                (_, _, Key::KeyIndex(_, device_key)) => Ok(device_key),
+                _ => Err(damaged(Malformed("another record in the index of device keys"))),
+            })
+            .collect()
     }
 }
 
@@ -149,7 +173,7 @@ pub fn writes(shard: ShardId, generation: u32, changes: &[Change]) -> Batch {
         }
     }
     for ((account, key), tombstone) in ended {
-        let at = keys::key_index(shard, generation, account, key);
+        let at = keys::state(shard, generation, &Key::KeyIndex(account.clone(), *key));
         batch.push(Write::Put(Column::State, at, encode_key_index(&tombstone.session.id)));
     }
     batch

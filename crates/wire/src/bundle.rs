@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use kindred_core::bundle::Bundle;
 use kindred_core::id::{AccountId, ClaimId, RegionIndex, RequestId, SessionId, TicketId};
-use kindred_core::model::{Account, Actor, EndReason, Role, Session, Tombstone};
+use kindred_core::model::{Account, Actor, EndReason, Role, Session, Stub, Tombstone};
 
 use crate::convert::{
     self, Decoded, Invalid, account_id, device_in, device_key, digest, raw, receipt_in, request_id, session_id,
@@ -30,7 +30,14 @@ pub fn bundle(bundle: &Bundle, home_region: String) -> admin::AccountBundle {
         claim: raw(account.claim.as_bytes()),
         registered_at_ms: account.registered_at_ms,
         sessions: account.sessions.iter().map(convert::session).collect(),
-        tombstones: bundle.tombstones.iter().map(convert::tombstone).collect(),
+        tombstones: bundle
+            .tombstones
+            .iter()
+            .map(convert::tombstone)
+            .chain(bundle.stubs.iter().map(convert::stub))
+            .collect(),
+        locked_at_ms: account.locked_at_ms,
+        record_version: account.record_version,
         linked: linked.collect(),
         shard_time_ms: bundle.time_ms,
     }
@@ -42,6 +49,7 @@ pub fn bundle_in(bundle: admin::AccountBundle, home: RegionIndex) -> Decoded<Bun
     let linked = bundle.linked.into_iter().map(|linked| -> Decoded<(TicketId, _)> {
         Ok((ticket_id(&linked.ticket, "linked.ticket")?, receipt_in(linked.receipt)?))
     });
+    let (stubs, tombstones): (Vec<_>, Vec<_>) = bundle.tombstones.into_iter().partition(|tombstone| tombstone.stub);
     Ok(Bundle {
         linked: linked.collect::<Decoded<_>>()?,
         account: Account {
@@ -56,8 +64,11 @@ pub fn bundle_in(bundle: admin::AccountBundle, home: RegionIndex) -> Decoded<Bun
             claim: ClaimId::from_slice(&bundle.claim).ok_or(Invalid("claim"))?,
             registered_at_ms: bundle.registered_at_ms,
             sessions: bundle.sessions.into_iter().map(session_in).collect::<Decoded<_>>()?,
+            locked_at_ms: bundle.locked_at_ms,
+            record_version: bundle.record_version,
         },
-        tombstones: bundle.tombstones.into_iter().map(tombstone_in).collect::<Decoded<_>>()?,
+        stubs: stubs.into_iter().map(stub_in).collect::<Decoded<_>>()?,
+        tombstones: tombstones.into_iter().map(tombstone_in).collect::<Decoded<_>>()?,
         time_ms: bundle.shard_time_ms,
     })
 }
@@ -82,6 +93,19 @@ pub fn session_in(record: session::SessionRecord) -> Decoded<Session> {
         key_generation: record.key_generation,
         record_version: record.record_version,
         quarantine_until_ms: record.quarantine_until_ms,
+        pinned: record.pinned,
+    })
+}
+
+/// What is left of a tombstone.
+pub fn stub_in(stub: session::Tombstone) -> Decoded<Stub> {
+    let reason = end_reason_in(stub.reason())?;
+    let session = stub.session.unwrap_or_default();
+    Ok(Stub {
+        session: session_id(&session.session, "tombstone.session")?,
+        seq: session.seq,
+        reason,
+        log_index: stub.log_index,
     })
 }
 
@@ -115,6 +139,9 @@ fn end_reason_in(reason: session::EndReason) -> Decoded<EndReason> {
         session::EndReason::LogoutOthers => EndReason::LogoutOthers,
         session::EndReason::ReplacedByLink => EndReason::ReplacedByLink,
         session::EndReason::AdminRevoked => EndReason::AdminRevoked,
+        session::EndReason::PrimaryReplaced => EndReason::PrimaryReplaced,
+        session::EndReason::AccountDeleted => EndReason::AccountDeleted,
+        session::EndReason::CredentialCompromised => EndReason::CredentialCompromised,
         session::EndReason::Unspecified => return Err(Invalid("tombstone.reason")),
     })
 }
@@ -165,19 +192,15 @@ mod tests {
             key_generation: 5,
             record_version: 6,
             quarantine_until_ms: 7,
+            pinned: n == 2,
         }
     }
 
     #[test]
     fn an_account_comes_back_as_it_went() {
-        let reasons = [
-            EndReason::UserUnlinkedFromPrimary,
-            EndReason::UserUnlinkedFromSibling,
-            EndReason::SelfLogout,
-            EndReason::LogoutOthers,
-            EndReason::ReplacedByLink,
-            EndReason::AdminRevoked,
-        ];
+        let reasons = EndReason::ALL;
+        let old = 3 + u8::try_from(reasons.len()).unwrap();
+        let stub = Stub { session: SessionId([old; 16]), seq: old.into(), reason: EndReason::SelfLogout, log_index: 8 };
         let tombstones = reasons.into_iter().zip(3..).map(|(reason, n)| Tombstone {
             session: a_session(n),
             reason,
@@ -205,17 +228,20 @@ mod tests {
             home: RegionIndex(1),
             home_epoch: 2,
             auth_epoch: 3,
-            set_version: 12,
+            set_version: u64::from(old) + 1,
             set_digest: Digest([4; 32]),
-            next_session_seq: 9,
+            next_session_seq: u64::from(old) + 1,
             companion_limit: 5,
             claim: ClaimId([6; 16]),
             registered_at_ms: 7,
             sessions: vec![a_session(1), a_session(2)],
+            locked_at_ms: Some(8),
+            record_version: 9,
         };
         let whole = Bundle {
             account,
             tombstones: tombstones.collect(),
+            stubs: vec![stub],
             linked: vec![(TicketId([2; 16]), receipt)],
             time_ms: 99,
         };

@@ -7,7 +7,8 @@ use kindred_core::code::{Code, MatchNumber};
 use kindred_core::id::{AccountId, DeviceKey, Digest, RequestId, SessionId, Signature, TicketId};
 use kindred_core::limits;
 use kindred_core::model::{
-    Actor, Approval, ApprovalKind, Device, EndReason, Method, Receipt, Requester, Role, Session, SetChange, Tombstone,
+    Actor, Approval, ApprovalKind, Device, EndReason, Method, Receipt, Requester, Role, Session, SetChange, Stub,
+    Tombstone,
 };
 
 use crate::pb::{pairing::v1 as pairing, session::v1 as session};
@@ -57,7 +58,7 @@ pub fn raw(bytes: &[u8]) -> Bytes {
 /// A device proof with the key that it claims to be by.
 pub fn proof_in(proof: Option<session::DeviceProof>) -> Decoded<(DeviceProof, DeviceKey)> {
     let proof = proof.ok_or(Invalid("proof"))?;
-    // No nonce is asked for yet; one that comes all the same is part of what was signed and must only be small.
+    // Whether it is a good one is the leader's to say, who answers a bad one with a fresh one.
     bounded(proof.nonce.len(), limits::LABEL_BYTES_MAX, "proof.nonce")?;
     let account = optional(&proof.account, |b| account_id(b, "proof.account"))?;
     let session = optional(&proof.session, |b| session_id(b, "proof.session"))?;
@@ -227,6 +228,7 @@ pub fn session(record: &Session) -> session::SessionRecord {
         record_version: record.record_version,
         quarantine_until_ms: record.quarantine_until_ms,
         linked_at_ms: record.linked_at_ms,
+        pinned: record.pinned,
     }
 }
 
@@ -239,6 +241,9 @@ pub fn end_reason(reason: EndReason) -> session::EndReason {
         EndReason::LogoutOthers => session::EndReason::LogoutOthers,
         EndReason::ReplacedByLink => session::EndReason::ReplacedByLink,
         EndReason::AdminRevoked => session::EndReason::AdminRevoked,
+        EndReason::PrimaryReplaced => session::EndReason::PrimaryReplaced,
+        EndReason::AccountDeleted => session::EndReason::AccountDeleted,
+        EndReason::CredentialCompromised => session::EndReason::CredentialCompromised,
     }
 }
 
@@ -259,6 +264,22 @@ pub fn tombstone(tombstone: &Tombstone) -> session::Tombstone {
         region: u32::from(tombstone.region.0),
         policy_version: tombstone.policy_version,
         at_ms: tombstone.at_ms,
+        stub: false,
+    }
+}
+
+/// What is left of a tombstone, for the wire.
+pub fn stub(stub: &Stub) -> session::Tombstone {
+    session::Tombstone {
+        session: Some(session::SessionRecord {
+            session: raw(stub.session.as_bytes()),
+            seq: stub.seq,
+            ..session::SessionRecord::default()
+        }),
+        reason: end_reason(stub.reason).into(),
+        log_index: stub.log_index,
+        stub: true,
+        ..session::Tombstone::default()
     }
 }
 

@@ -10,13 +10,14 @@
 //! Owns: the public protobuf packages, the [`reason::Reason`] table, the encoding of status details. Must not know: how a
 //! shard keeps its state, who serves a call.
 //!
-//! Reading order: [`reason`], [`status`], [`convert`], [`bundle`], [`shards`], [`net`], [`tls`].
+//! Reading order: [`reason`], [`status`], [`nonce`], [`convert`], [`bundle`], [`shards`], [`net`], [`tls`].
 
 pub mod bundle;
 pub mod caller;
 pub mod convert;
 pub mod metrics;
 pub mod net;
+pub mod nonce;
 pub mod pb;
 pub mod reason;
 pub mod reconcile;

@@ -46,10 +46,10 @@ pub fn compared(compared: &Compared) -> pb::ReconcileReply {
     let account = &compared.account;
     let result = match &compared.verdict {
         Verdict::InSync => Arm::InSync(pb::InSync {}),
-        Verdict::Behind { changes, ended } => Arm::Behind(pb::Behind {
+        Verdict::Behind { changes, ended, stubs } => Arm::Behind(pb::Behind {
             changes: changes.iter().map(convert::change).collect(),
             snapshot: changes.is_empty().then(|| snapshot(account)),
-            ended: ended.iter().map(convert::tombstone).collect(),
+            ended: ended.iter().map(convert::tombstone).chain(stubs.iter().map(convert::stub)).collect(),
         }),
         Verdict::Diverged(differences) => Arm::Diverged(diverged(account, differences)),
     };
@@ -76,6 +76,7 @@ fn unexpected(unexpected: &Unexpected) -> pb::UnexpectedSession {
     use pb::unexpected_session::Standing as Arm;
     let standing = match &unexpected.standing {
         Standing::Ended(tombstone) => Arm::Ended(convert::tombstone(tombstone)),
+        Standing::EndedBefore(stub) => Arm::Ended(convert::stub(stub)),
         Standing::OtherSeq(seq) => Arm::OtherSeq(*seq),
         Standing::Unknown => Arm::Unknown(pb::UnknownSession {}),
     };

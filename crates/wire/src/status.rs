@@ -12,6 +12,7 @@ use tonic::Status;
 use tonic_types::pb;
 
 use crate::convert::{self, Invalid};
+use crate::nonce;
 use crate::pb::error::v1::Refusal;
 use crate::pb::session::v1::Tombstone;
 use crate::reason::{Reason, Retry};
@@ -98,6 +99,9 @@ impl Failure {
             }
             Rejection::SetVersionConflict { current } => Self::new(Reason::SetVersionConflict).with("current", current),
             Rejection::InvalidRequest(field) => Self::from(Invalid(field)),
+            Rejection::NonceStale { nonce } => nonce::stale(nonce),
+            Rejection::AccountLocked => Self::new(Reason::AccountLocked),
+            Rejection::SessionPinned { session } => Self::new(Reason::SessionPinned).with("session", session),
             Rejection::TicketLocked => Self::new(Reason::TicketLocked),
             Rejection::CodeMismatch { left } => Self::new(Reason::CodeMismatch).with("left", left),
             Rejection::StepUpRequired => Self::new(Reason::StepUpRequired),

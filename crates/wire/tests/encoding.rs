@@ -10,9 +10,10 @@ use kindred_core::canonical::{DeviceProof, TicketKey, approval_bytes, proof_byte
 use kindred_core::code::MatchNumber;
 use kindred_core::digest;
 use kindred_core::id::{
-    AccountId, ClusterId, DeviceKey, Digest, RegionIndex, RequestId, SessionId, Signature, Slot, TicketId, hex,
+    AccountId, ClusterId, DeviceKey, Digest, RegionIndex, RequestId, SessionId, ShardId, Signature, Slot, TicketId, hex,
 };
 use kindred_core::model::{Approval, ApprovalKind, Device, Requester};
+use kindred_core::nonce::nonce;
 use kindred_core::reconcile::{Believed, Set};
 use kindred_wire::convert;
 
@@ -103,7 +104,46 @@ fn vectors() -> String {
     line("approval signature, replacing", replacing.signature.as_bytes());
     line("proof bytes, Unlink", &proof_bytes(&CLUSTER, arguments::METHOD_UNLINK, &proof, &unlink));
     line("proof signature, Unlink", proof.signature.as_bytes());
+    text + &later_vectors()
+}
+
+/// What came with nonces and the life of an account; none of those before may change.
+fn later_vectors() -> String {
+    let mut text = String::new();
+    let mut line = |name: &str, bytes: &[u8]| writeln!(text, "{name:<32} {}", hex(bytes)).unwrap();
+    let (ann, new, victim) = (account(), companion(), SessionId([0x55; 16]));
+    let nonce = nonce(&TicketKey([0x44; 32]), ShardId(100), 60_000);
+    let (unlink, rotate) = (arguments::unlink(&ann, &victim), arguments::rotate(&ann, &SESSION, &new));
+    let renewed = proof_by(&phone(), Some(SESSION), 1, &nonce, arguments::METHOD_UNLINK, &unlink);
+    let seed = SigningKey::from_bytes(&[0x02; 32]);
+    let possession = proof_by(&seed, None, 0, &nonce, arguments::METHOD_ROTATE, &rotate);
+
+    line("nonce, shard 100, 60 s", &nonce);
+    line("arguments ReplacePrimary, keep", arguments::replace_primary(&ann, &new, &device(), true).as_bytes());
+    line("arguments ReplacePrimary, end", arguments::replace_primary(&ann, &new, &device(), false).as_bytes());
+    line("arguments Delete", arguments::delete(&ann).as_bytes());
+    line("arguments Pin", arguments::pin(&ann, &victim, true).as_bytes());
+    line("arguments Pin, let go", arguments::pin(&ann, &victim, false).as_bytes());
+    line("arguments RotateDeviceKey", rotate.as_bytes());
+    line("proof bytes, Unlink, nonce", &proof_bytes(&CLUSTER, arguments::METHOD_UNLINK, &renewed, &unlink));
+    line("proof signature, Unlink, nonce", renewed.signature.as_bytes());
+    line("possession bytes, Rotate", &proof_bytes(&CLUSTER, arguments::METHOD_ROTATE, &possession, &rotate));
+    line("possession signature, Rotate", possession.signature.as_bytes());
     text
+}
+
+fn proof_by(
+    key: &SigningKey,
+    session: Option<SessionId>,
+    auth_epoch: u64,
+    nonce: &[u8],
+    method: &str,
+    arguments: &Digest,
+) -> DeviceProof {
+    let (account, signature) = (Some(account()), Signature([0; 64]));
+    let mut proof = DeviceProof { account, session, request: REQUEST, auth_epoch, nonce: nonce.to_vec(), signature };
+    proof.signature = Signature(key.sign(&proof_bytes(&CLUSTER, method, &proof, arguments)).to_bytes());
+    proof
 }
 
 /// Pairing by code: the same people and the same ticket.
@@ -172,6 +212,10 @@ fn the_document_has_the_vectors_of_the_code() {
         arguments::METHOD_UNLINK,
         arguments::METHOD_UNLINK_OTHERS,
         arguments::METHOD_RECONCILE,
+        arguments::METHOD_REPLACE_PRIMARY,
+        arguments::METHOD_DELETE,
+        arguments::METHOD_PIN,
+        arguments::METHOD_ROTATE,
     ] {
         assert!(document.contains(method), "{method} is not documented");
     }

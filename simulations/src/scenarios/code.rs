@@ -7,7 +7,6 @@ use kindred_core::env::Env;
 use kindred_core::id::{AccountId, DeviceKey, RequestId, SessionId, TicketId};
 use kindred_core::model::Requester;
 use kindred_wire::pb::pairing::v1::watch_ticket_reply::Event;
-use kindred_wire::pb::pairing::v1::watch_ticket_request::Access;
 use kindred_wire::pb::session::v1::watch_account_reply::Event as AccountEvent;
 use kindred_wire::reason::Reason;
 
@@ -120,8 +119,8 @@ impl Companion {
 
     /// The companion is told of its session, or of the reason why there is none.
     async fn ends_with(&self, env: &Env, expected: &str) -> Result<(), Failed> {
-        let access = Access::Proof(self.device.sign_watch(request_id(env), &self.ticket));
-        let mut watch = Cluster::client(&[2, 1, TICKETS])?.watch_ticket(&self.ticket, access);
+        let client = Cluster::client(&[2, 1, TICKETS])?;
+        let mut watch = client.watch_ticket_as(&self.device, &self.ticket, request_id(env));
         while let Some(reply) = watch.next().await? {
             let end = match reply.event {
                 Some(Event::Linked(linked)) => {

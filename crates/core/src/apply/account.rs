@@ -3,12 +3,13 @@
 use super::{Step, Tx, ticket::oversized};
 use crate::canonical::sha256;
 use crate::command::{Aggregate, Command, Decision, Effect, Envelope, Outcome, Proven};
-use crate::id::{AccountId, RequestId, SessionId, TicketId};
+use crate::id::{AccountId, DeviceKey, RequestId, SessionId, TicketId};
 use crate::limits;
 use crate::model::{
     Account, Actor, Approval, ApprovalKind, EndReason, Receipt, Rejection, Role, Session, SetChange, TicketOutcome,
     Tombstone,
 };
+use crate::rules::{self, Act, Verdict};
 use crate::state::{Key, ReadError, Record, Timer};
 use crate::{digest, invariants};
 
@@ -20,7 +21,7 @@ impl Tx<'_> {
         })
     }
 
-    fn tombstone(&self, account: &AccountId, session: &SessionId) -> Result<Option<Tombstone>, ReadError> {
+    pub(super) fn tombstone(&self, account: &AccountId, session: &SessionId) -> Result<Option<Tombstone>, ReadError> {
         Ok(match self.get(&Key::Tombstone(account.clone(), *session))? {
             Some(Record::Tombstone(tombstone)) => Some(tombstone),
             _ => None,
@@ -40,7 +41,7 @@ impl Tx<'_> {
         if let Some(field) = oversized(device) {
             return Ok(Err(Rejection::InvalidRequest(field)));
         }
-        if self.account(id)?.is_some() {
+        if self.account(id)?.is_some() || self.get(&Key::Deleted(id.clone()))?.is_some() {
             return Ok(Err(Rejection::AccountExists));
         }
         let mut account = Account {
@@ -55,6 +56,8 @@ impl Tx<'_> {
             claim: *claim,
             registered_at_ms: self.now(),
             sessions: Vec::new(),
+            locked_at_ms: None,
+            record_version: 0,
         };
         let before = account.clone();
         let session = self.new_session(&mut account, envelope, Role::Primary, *device_key);
@@ -67,17 +70,15 @@ impl Tx<'_> {
     }
 
     pub(super) fn set_limit(&mut self, envelope: &Envelope, id: &AccountId, limit: u32) -> Step {
-        let Some(mut account) = self.account(id)? else { return Ok(Err(Rejection::AccountNotFound)) };
-        match self.actor(&account, &envelope.proven)? {
+        let (before, _) = match self.asked(envelope, id, None)? {
+            Ok(asked) => asked,
             Err(rejection) => return Ok(Err(rejection)),
-            Ok(Some(actor)) if actor.role != Role::Primary => return Ok(Err(Rejection::CallerNotAllowed)),
-            Ok(_) => {}
-        }
+        };
         if !(limits::COMPANION_LIMIT_MIN..=limits::COMPANION_LIMIT_MAX).contains(&limit) {
             return Ok(Err(Rejection::InvalidRequest("limit")));
         }
-        account.companion_limit = limit;
-        self.put(Key::Account(id.clone()), Record::Account(account));
+        let account = Account { companion_limit: limit, ..before.clone() };
+        self.commit_records(&before, account, None);
         Ok(Ok(Outcome::Done))
     }
 
@@ -146,18 +147,18 @@ impl Tx<'_> {
         approval: &Approval,
         mut account: Account,
     ) -> Result<Receipt, Rejection> {
-        let Command::Link { ticket, device_key, device, .. } = &envelope.command else {
+        let Command::Link { ticket, device_key, device, approver_key, .. } = &envelope.command else {
             return Err(Rejection::InvalidRequest("command"));
         };
-        may_link(&account, approval, ticket, device_key, self.now())?;
+        let victim = may_link(&account, approval, ticket, (device_key, approver_key.as_ref()), self.now())?;
         let before = account.clone();
         let mut ended = Vec::new();
-        if let ApprovalKind::LinkReplacing(victim) = approval.kind
+        if let Some((victim, reason)) = victim
             && let Some(position) = account.sessions.iter().position(|s| s.id == victim)
         {
             let actor = Actor::Session(approval.approver);
             let session = account.sessions.remove(position);
-            ended.push(self.tomb(&account, session, EndReason::ReplacedByLink, actor, envelope));
+            ended.push(self.tomb(&account, session, reason, actor, envelope));
         }
         let session = self.new_session(&mut account, envelope, Role::Companion, *device_key);
         let session = Session {
@@ -189,13 +190,12 @@ impl Tx<'_> {
             Err(rejection) => return Ok(Err(rejection)),
         };
         let Some(position) = account.sessions.iter().position(|s| s.id == *target) else {
-            return Ok(match self.tombstone(id, target)? {
-                Some(tombstone) => Ok(Outcome::Ended(Box::new(tombstone))),
-                None => Err(Rejection::SessionUnknown),
-            });
+            return self.ended_before(id, target);
         };
-        let reason = match may_end(actor.as_ref(), &account.sessions[position], self.now()) {
-            Ok(reason) => reason,
+        let (act, target) = (Act::of(&envelope.command), &account.sessions[position]);
+        let reason = match rules::judge(&account, act, actor.as_ref(), Some(target), self.now()) {
+            Ok(Verdict::Ends(reason)) => reason,
+            Ok(_) => return Ok(Err(Rejection::CallerNotAllowed)),
             Err(rejection) => return Ok(Err(rejection)),
         };
         let before = account.clone();
@@ -205,7 +205,18 @@ impl Tx<'_> {
         Ok(Ok(Outcome::Ended(Box::new(tombstone))))
     }
 
-    /// Ends every session but `keep` (and but the primary, when a companion asks): exactly those of `set_version`.
+    /// What there is to say of a session that is not live.
+    fn ended_before(&self, id: &AccountId, session: &SessionId) -> Step {
+        if let Some(tombstone) = self.tombstone(id, session)? {
+            return Ok(Ok(Outcome::Ended(Box::new(tombstone))));
+        }
+        Ok(match self.get(&Key::Stub(id.clone(), *session))? {
+            Some(Record::Stub(stub)) => Ok(Outcome::EndedBefore(stub)),
+            _ => Err(Rejection::SessionUnknown),
+        })
+    }
+
+    /// Ends every session but `keep` and those that the table spares: exactly those of `set_version`.
     pub(super) fn unlink_others(
         &mut self,
         envelope: &Envelope,
@@ -213,18 +224,13 @@ impl Tx<'_> {
         keep: &SessionId,
         set_version: u64,
     ) -> Step {
-        let Some(mut account) = self.account(id)? else { return Ok(Err(Rejection::AccountNotFound)) };
-        let actor = match self.actor(&account, &envelope.proven)? {
-            Ok(actor) => actor,
+        let (before, actor) = match self.asked(envelope, id, None)? {
+            Ok(asked) => asked,
             Err(rejection) => return Ok(Err(rejection)),
         };
-        if let Some(actor) = &actor {
-            if actor.id != *keep {
-                return Ok(Err(Rejection::CallerNotAllowed));
-            }
-            if actor.role == Role::Companion && self.now() < actor.quarantine_until_ms {
-                return Ok(Err(Rejection::QuarantinedActor { until_ms: actor.quarantine_until_ms }));
-            }
+        let mut account = before.clone();
+        if actor.as_ref().is_some_and(|actor| actor.id != *keep) {
+            return Ok(Err(Rejection::CallerNotAllowed));
         }
         if !account.sessions.iter().any(|s| s.id == *keep) {
             return Ok(Err(Rejection::SessionUnknown));
@@ -232,16 +238,42 @@ impl Tx<'_> {
         if set_version != account.set_version {
             return Ok(Err(Rejection::SetVersionConflict { current: account.set_version }));
         }
-        let before = account.clone();
-        let (stay, leave): (Vec<_>, Vec<_>) =
-            before.sessions.iter().cloned().partition(|s| s.id == *keep || s.role == Role::Primary);
-        account.sessions = stay;
         account.auth_epoch += 1;
-        let by = actor_of(&envelope.proven);
-        let tombstones: Vec<_> =
-            leave.into_iter().map(|s| self.tomb(&account, s, EndReason::LogoutOthers, by.clone(), envelope)).collect();
+        account.sessions.clear();
+        let (by, mut tombstones) = (actor_of(&envelope.proven), Vec::new());
+        for session in &before.sessions {
+            let act = Act::UnlinkOthers;
+            match rules::judge(&before, act, actor.as_ref(), Some(session), self.now()) {
+                Ok(Verdict::Ends(reason)) if session.id != *keep => {
+                    tombstones.push(self.tomb(&account, session.clone(), reason, by.clone(), envelope));
+                }
+                _ => account.sessions.push(session.clone()),
+            }
+        }
         let account = self.commit_set(&before, account, Vec::new(), tombstones.clone(), envelope.request);
         Ok(Ok(Outcome::EndedOthers { tombstones, set_version: account.set_version, auth_epoch: account.auth_epoch }))
+    }
+
+    /// The account and who asks something of it, once the table has allowed the act upon `target`, or upon the account as a
+    /// whole.
+    pub(super) fn asked(
+        &self,
+        envelope: &Envelope,
+        id: &AccountId,
+        target: Option<&SessionId>,
+    ) -> Result<Result<(Account, Option<Session>), Rejection>, ReadError> {
+        let Some(account) = self.account(id)? else { return Ok(Err(Rejection::AccountNotFound)) };
+        let actor = match self.actor(&account, &envelope.proven)? {
+            Ok(actor) => actor,
+            Err(rejection) => return Ok(Err(rejection)),
+        };
+        let found = target.map(|target| account.sessions.iter().find(|s| s.id == *target));
+        if found == Some(None) {
+            return Ok(Err(Rejection::SessionUnknown));
+        }
+        let act = Act::of(&envelope.command);
+        let verdict = rules::judge(&account, act, actor.as_ref(), found.flatten(), self.now());
+        Ok(verdict.map(|_| (account, actor)))
     }
 
     /// The session behind a proof, `None` for an operator. A proof of an ended session is told so, with the tombstone.
@@ -268,12 +300,12 @@ impl Tx<'_> {
     }
 
     /// A session with the next number and an id that depends on the log, never on the live set (I4).
-    fn new_session(
+    pub(super) fn new_session(
         &self,
         account: &mut Account,
         envelope: &Envelope,
         role: Role,
-        device_key: crate::id::DeviceKey,
+        device_key: DeviceKey,
     ) -> Session {
         let seq = account.next_session_seq;
         account.next_session_seq += 1;
@@ -294,10 +326,11 @@ impl Tx<'_> {
             key_generation: 1,
             record_version: 1,
             quarantine_until_ms: 0,
+            pinned: false,
         }
     }
 
-    fn tomb(
+    pub(super) fn tomb(
         &self,
         account: &Account,
         session: Session,
@@ -320,32 +353,20 @@ impl Tx<'_> {
     }
 
     /// Writes the account, its tombstones and the change that watches will see, after checking the law.
-    fn commit_set(
+    pub(super) fn commit_set(
         &mut self,
         before: &Account,
-        mut account: Account,
+        account: Account,
         added: Vec<Session>,
         ended: Vec<Tombstone>,
         command: RequestId,
     ) -> Account {
-        if !(added.is_empty() && ended.is_empty()) {
-            account.set_version += 1;
-            account.set_digest = digest::next(&before.set_digest, account.set_version, &added, &ended);
-            let change = SetChange {
-                version: account.set_version,
-                digest: account.set_digest,
-                added,
-                ended,
-                command,
-                log_index: self.log_index,
-                wall_ms: self.wall_ms,
-            };
-            if let Err(broken) = invariants::check_change(before, &account, &change) {
-                panic!("invariant of the session set broken, this replica stops: {broken}");
-            }
+        let (account, change) = self.lawful_change(before, account, added, ended, command);
+        if let Some(change) = change {
             for tombstone in &change.ended {
-                let key = Key::Tombstone(account.id.clone(), tombstone.session.id);
-                self.put(key, Record::Tombstone(tombstone.clone()));
+                let (of, session) = (account.id.clone(), tombstone.session.id);
+                self.set_timer(self.now() + limits::TOMBSTONE_TTL_MS, Timer::TombstoneAgeing(of.clone(), session));
+                self.put(Key::Tombstone(of, session), Record::Tombstone(tombstone.clone()));
             }
             if let Some(oldest) = change.version.checked_sub(limits::CHANGES_KEPT) {
                 self.delete(Key::Change(account.id.clone(), oldest));
@@ -356,31 +377,90 @@ impl Tx<'_> {
         self.put(Key::Account(account.id.clone()), Record::Account(account.clone()));
         account
     }
+
+    /// The account under its next version, and the change that led there; none if nobody came or left.
+    ///
+    /// # Panics
+    /// If the change breaks the law: see [`super::apply`].
+    pub(super) fn lawful_change(
+        &self,
+        before: &Account,
+        mut account: Account,
+        added: Vec<Session>,
+        ended: Vec<Tombstone>,
+        command: RequestId,
+    ) -> (Account, Option<SetChange>) {
+        if added.is_empty() && ended.is_empty() {
+            return (account, None);
+        }
+        account.set_version += 1;
+        account.set_digest = digest::next(&before.set_digest, account.set_version, &added, &ended);
+        let change = SetChange {
+            version: account.set_version,
+            digest: account.set_digest,
+            added,
+            ended,
+            command,
+            log_index: self.log_index,
+            wall_ms: self.wall_ms,
+        };
+        if let Err(broken) = invariants::check_change(before, &account, &change) {
+            panic!("invariant of the session set broken, this replica stops: {broken}");
+        }
+        (account, Some(change))
+    }
+
+    /// Writes a change that is none of membership: to the account, or to the record of one named session.
+    ///
+    /// # Panics
+    /// If it touches anything else: see [`super::apply`].
+    pub(super) fn commit_records(
+        &mut self,
+        before: &Account,
+        mut account: Account,
+        named: Option<&SessionId>,
+    ) -> Account {
+        account.record_version += 1;
+        if let Err(broken) = invariants::check_records(before, &account, named) {
+            panic!("invariant of the session set broken, this replica stops: {broken}");
+        }
+        self.touched.push(Aggregate::Account(account.id.clone()));
+        self.put(Key::Account(account.id.clone()), Record::Account(account.clone()));
+        account
+    }
 }
 
+/// Refuses the link, or names the session that it ends besides.
 fn may_link(
     account: &Account,
     approval: &Approval,
     ticket: &TicketId,
-    device_key: &crate::id::DeviceKey,
+    (device_key, approver_key): (&DeviceKey, Option<&DeviceKey>),
     now_ms: u64,
-) -> Result<(), Rejection> {
+) -> Result<Option<(SessionId, EndReason)>, Rejection> {
     if approval.auth_epoch != account.auth_epoch {
         return Err(Rejection::EpochChanged { auth_epoch: account.auth_epoch });
     }
     let approver = account.sessions.iter().find(|s| s.id == approval.approver).ok_or(Rejection::ApprovalInvalid)?;
+    // Rotated since it signed: the old key proves nothing any more, wherever its ticket lives.
+    if approver_key.is_some_and(|key| *key != approver.device_key) {
+        return Err(Rejection::ApprovalInvalid);
+    }
     if approval.ticket != *ticket || approval.device_key_hash != sha256(&[device_key.as_bytes()]) {
         return Err(Rejection::ApprovalInvalid);
     }
+    rules::judge(account, Act::Link, Some(approver), None, now_ms)?;
     let victim = match approval.kind {
         ApprovalKind::Link => None,
         ApprovalKind::LinkReplacing(id) => {
             let victim = account.sessions.iter().find(|s| s.id == id).ok_or(Rejection::SessionUnknown)?;
-            may_end(Some(approver), victim, now_ms)?;
-            Some(victim)
+            match rules::judge(account, Act::LinkReplacing, Some(approver), Some(victim), now_ms)? {
+                Verdict::Ends(reason) => Some((id, reason)),
+                Verdict::May | Verdict::Spared => return Err(Rejection::CallerNotAllowed),
+            }
         }
     };
-    let stays = |s: &&Session| victim.is_none_or(|v| v.id != s.id);
+    let stays = |s: &&Session| victim.is_none_or(|(victim, _)| victim != s.id);
     if let Some(same) = account.sessions.iter().filter(stays).find(|s| s.device_key == *device_key) {
         return Err(Rejection::DeviceKeyAlreadyLinked { session: same.id });
     }
@@ -389,24 +469,10 @@ fn may_link(
     if now >= account.companion_limit {
         return Err(Rejection::CompanionLimitReached { now, max: account.companion_limit });
     }
-    Ok(())
+    Ok(victim)
 }
 
-/// Who may end whom, and what it is then called. `None` is an operator.
-fn may_end(actor: Option<&Session>, target: &Session, now_ms: u64) -> Result<EndReason, Rejection> {
-    let Some(actor) = actor else { return Ok(EndReason::AdminRevoked) };
-    match (actor.role, target.role) {
-        (_, Role::Primary) => Err(Rejection::CallerNotAllowed),
-        (_, Role::Companion) if actor.id == target.id => Ok(EndReason::SelfLogout),
-        (Role::Primary, Role::Companion) => Ok(EndReason::UserUnlinkedFromPrimary),
-        (Role::Companion, Role::Companion) if now_ms < actor.quarantine_until_ms => {
-            Err(Rejection::QuarantinedActor { until_ms: actor.quarantine_until_ms })
-        }
-        (Role::Companion, Role::Companion) => Ok(EndReason::UserUnlinkedFromSibling),
-    }
-}
-
-fn actor_of(proven: &Proven) -> Actor {
+pub(super) fn actor_of(proven: &Proven) -> Actor {
     match proven {
         Proven::Session { session, .. } => Actor::Session(*session),
         Proven::Operator(name) => Actor::Operator(name.clone()),

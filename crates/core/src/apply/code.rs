@@ -121,6 +121,15 @@ impl Tx<'_> {
         Ok(Ok(Outcome::Done))
     }
 
+    /// Nothing is left of a deleted account's codes: they hold who asked.
+    pub(super) fn forget_codes(&mut self, account: &AccountId) -> Result<(), ReadError> {
+        if let Some(codes) = self.codes(account)? {
+            self.delete(Key::Timer(codes.until_ms, Timer::CodesRemoval(account.clone())));
+            self.delete(Key::Codes(account.clone()));
+        }
+        Ok(())
+    }
+
     fn codes(&self, account: &AccountId) -> Result<Option<Codes>, ReadError> {
         Ok(match self.get(&Key::Codes(account.clone()))? {
             Some(Record::Codes(codes)) => Some(codes),

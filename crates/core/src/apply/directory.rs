@@ -17,7 +17,8 @@ impl Tx<'_> {
     /// The first claim wins; the same claim again gets the same answer.
     pub(super) fn claim(&mut self, account: &AccountId, claim: &ClaimId, home: RegionIndex) -> Step {
         if let Some(entry) = self.directory(account)? {
-            let same = entry.claim == *claim;
+            // The id of a deleted account is not for a second life, not even under the same claim.
+            let same = entry.claim == *claim && entry.state != DirectoryState::Deleted;
             return Ok(if same { Ok(Outcome::Claimed(entry)) } else { Err(Rejection::AccountExists) });
         }
         let entry = DirectoryEntry { account: account.clone(), claim: *claim, home, state: DirectoryState::Claimed };
@@ -35,6 +36,16 @@ impl Tx<'_> {
             entry.state = DirectoryState::Home { home_epoch };
             self.put(Key::Directory(account.clone()), Record::Directory(entry));
         }
+        Ok(Ok(Outcome::Done))
+    }
+    /// The account was deleted at its home. Whatever the claim has come to, this is its end.
+    pub(super) fn mark_deleted(&mut self, account: &AccountId, claim: &ClaimId) -> Step {
+        let Some(mut entry) = self.directory(account)? else { return Ok(Err(Rejection::AccountNotFound)) };
+        if entry.claim != *claim {
+            return Ok(Err(Rejection::AccountExists));
+        }
+        entry.state = DirectoryState::Deleted;
+        self.put(Key::Directory(account.clone()), Record::Directory(entry));
         Ok(Ok(Outcome::Done))
     }
 }

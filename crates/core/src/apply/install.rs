@@ -6,7 +6,7 @@ use crate::bundle::Bundle;
 use crate::command::{Aggregate, Command, Effect, Envelope, Outcome, Proven};
 use crate::id::ClaimId;
 use crate::invariants;
-use crate::limits::OUTCOME_TTL_MS;
+use crate::limits::{OUTCOME_TTL_MS, TOMBSTONE_TTL_MS};
 use crate::model::{Account, Rejection, TicketOutcome};
 use crate::state::{Key, Record, Timer};
 
@@ -29,6 +29,9 @@ impl Tx<'_> {
             let same = found.claim == *claim;
             return Ok(if same { Ok(installed(&found, true)) } else { Err(Rejection::AccountExists) });
         }
+        if self.get(&Key::Deleted(bundle.account.id.clone()))?.is_some() {
+            return Ok(Err(Rejection::AccountExists));
+        }
         let account = self.write_bundle(bundle, claim);
         Ok(Ok(installed(&account, false)))
     }
@@ -36,7 +39,7 @@ impl Tx<'_> {
     /// Ids, numbers, version and digest stay, so the chain goes on from here. Both epochs rise: no approval, no proof and no
     /// command for the account's former home counts any more (I16, I22).
     fn write_bundle(&mut self, bundle: &Bundle, claim: &ClaimId) -> Account {
-        let Bundle { account, tombstones, linked, .. } = bundle.clone().rebased(self.now());
+        let Bundle { account, tombstones, stubs, linked, .. } = bundle.clone().rebased(self.now());
         let account = Account {
             home: self.region,
             home_epoch: account.home_epoch + 1,
@@ -49,7 +52,12 @@ impl Tx<'_> {
         }
         let id = &account.id;
         for tombstone in tombstones {
+            let ageing = Timer::TombstoneAgeing(id.clone(), tombstone.session.id);
+            self.set_timer(tombstone.at_ms.saturating_add(TOMBSTONE_TTL_MS), ageing);
             self.put(Key::Tombstone(id.clone(), tombstone.session.id), Record::Tombstone(tombstone));
+        }
+        for stub in stubs {
+            self.put(Key::Stub(id.clone(), stub.session), Record::Stub(stub));
         }
         for (ticket, receipt) in linked {
             self.put(Key::Outcome(id.clone(), ticket), Record::Outcome(TicketOutcome::Linked(receipt)));

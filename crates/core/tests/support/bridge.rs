@@ -27,6 +27,10 @@ pub fn ticket(t: u8) -> TicketId {
     ticket_id(model::ticket_key(t), opened_by(t))
 }
 
+fn key_of_nobody(a: u8) -> DeviceKey {
+    key(200 + a)
+}
+
 fn opened_by(t: u8) -> u64 {
     5_000 + u64::from(t)
 }
@@ -46,8 +50,13 @@ impl Bridge {
                 self.names.insert(session.id, session.seq);
             }
         }
-        // Linked and ended within one entry: only the tombstone tells.
+        // Linked and ended within one entry: only the tombstone tells, or the stub.
         for (key, record) in &self.shard.memory.records {
+            if let (Key::Stub(of, id), Record::Stub(stub)) = (key, record) {
+                let a = of.as_bytes().last().unwrap() - b'0';
+                self.ids.entry((a, stub.seq)).or_insert((*id, key_of_nobody(a)));
+                self.names.insert(*id, stub.seq);
+            }
             if let (Key::Tombstone(of, id), Record::Tombstone(tombstone)) = (key, record) {
                 let a = of.as_bytes().last().unwrap() - b'0';
                 self.ids.insert((a, tombstone.session.seq), (*id, tombstone.session.device_key));
@@ -58,15 +67,15 @@ impl Bridge {
     }
 
     fn session(&self, a: u8, seq: u64) -> (SessionId, DeviceKey) {
-        self.ids.get(&(a, seq)).copied().unwrap_or((nobody(0xE0 + a), key(200 + a)))
+        self.ids.get(&(a, seq)).copied().unwrap_or((nobody(0xE0 + a), key_of_nobody(a)))
     }
 
     fn proven(&self, a: u8, who: &Who) -> Proven {
         if who.operator {
             return Proven::Operator("ops".into());
         }
-        let (session, own) = self.session(a, who.seq);
-        let key = if who.forged { key(250) } else { own };
+        let session = self.session(a, who.seq).0;
+        let key = key(if who.forged { 250 } else { who.key });
         Proven::Session { session, key, auth_epoch: who.epoch }
     }
 
@@ -95,6 +104,34 @@ impl Bridge {
                 let keep = self.session(*a, *keep).0;
                 (self.proven(*a, who), Command::UnlinkOthers { account: account(*a), keep, set_version: *version })
             }
+            Op::Lock { a, who, locked } => {
+                (self.proven(*a, who), Command::Lock { account: account(*a), locked: *locked })
+            }
+            Op::Pin { a, who, target, pinned } => {
+                let session = self.session(*a, *target).0;
+                (self.proven(*a, who), Command::Pin { account: account(*a), session, pinned: *pinned })
+            }
+            Op::Rotate { a, who, key: k } => {
+                let session = self.session(*a, who.seq).0;
+                let command = Command::RotateDeviceKey { account: account(*a), session, device_key: key(*k) };
+                (self.proven(*a, who), command)
+            }
+            Op::Replace { a, who, key: k, keep, ends } => {
+                let ends = ends.iter().map(|seq| self.session(*a, *seq).0).collect();
+                let (account, device_key, device) = (account(*a), key(*k), Device::default());
+                let command = Command::ReplacePrimary { account, device_key, device, keep_companions: *keep, ends };
+                (self.proven(*a, who), command)
+            }
+            Op::Delete { a, who, version } => {
+                (self.proven(*a, who), Command::Delete { account: account(*a), set_version: *version })
+            }
+            Op::Revoke { a, who, target } => {
+                let session = self.session(*a, *target).0;
+                (self.proven(*a, who), Command::Revoke { account: account(*a), session })
+            }
+            Op::Mark { a, claim: c } => {
+                (Proven::Cluster, Command::MarkDeleted { account: account(*a), claim: claim(*c) })
+            }
             Op::Tick => (Proven::Cluster, Command::Tick),
             _ => return self.ticket_command(number, op),
         };
@@ -111,7 +148,7 @@ impl Bridge {
                 (of_device(*t, *forged), open)
             }
             Op::Scan { t, a, who } => {
-                let (approver, approver_key) = self.session(*a, who.seq);
+                let (approver, approver_key) = (self.session(*a, who.seq).0, key(who.key));
                 let account = account(*a);
                 let scan =
                     Scan { account, home: REGION, approver, approver_key, auth_epoch: who.epoch, scanned_at_ms: 0 };
@@ -146,7 +183,10 @@ impl Bridge {
 
     /// What the saga sends: the same whoever builds it.
     fn link(&self, t: u8, approval: &model::Approval) -> Envelope {
-        let command = super::link(ticket(t), model::ticket_key(t), self.approval(t, approval));
+        let mut command = super::link(ticket(t), model::ticket_key(t), self.approval(t, approval));
+        if let Command::Link { approver_key, .. } = &mut command {
+            *approver_key = Some(key(approval.key));
+        }
         let link = Envelope { policy_version: 0, ..envelope(super::RequestId(ticket(t).0), Proven::Cluster, command) };
         if let Some(Record::Ticket(ticket)) = self.shard.memory.records.get(&Key::Ticket(ticket(t)))
             && let TicketState::Approved { approval: standing, .. } = &ticket.state
@@ -189,6 +229,19 @@ impl Bridge {
                 format!("ended {ended:?} v{set_version} e{auth_epoch}")
             }
             Ok(Outcome::Installed { set_version, auth_epoch, .. }) => format!("installed v{set_version} e{auth_epoch}"),
+            Ok(Outcome::EndedBefore(stub)) => format!("ended {} {:?} long ago", stub.seq, stub.reason),
+            Ok(Outcome::Locked { locked, auth_epoch }) => format!("locked {locked} e{auth_epoch}"),
+            Ok(Outcome::Session(s)) => {
+                format!("session {} key {} r{} pinned {}", s.seq, s.device_key.0[0], s.record_version, s.pinned)
+            }
+            Ok(Outcome::Replaced { session, tombstones, set_version, auth_epoch }) => {
+                let ended: Vec<_> = tombstones.iter().map(|t| t.session.seq).collect();
+                format!("replaced {} {ended:?} v{set_version} e{auth_epoch}", self.names[session])
+            }
+            Ok(Outcome::Deleted { stubs, set_version }) => {
+                let ended: Vec<_> = stubs.iter().map(|stub| stub.seq).collect();
+                format!("deleted {ended:?} v{set_version}")
+            }
             Err(rejection) => format!("no {}", self.why(rejection)),
         }
     }
@@ -202,6 +255,7 @@ impl Bridge {
             Rejection::SessionEnded(t) => format!("SessionEnded {} {:?}", t.session.seq, t.reason),
             Rejection::SetVersionConflict { current } => format!("SetVersionConflict {current}"),
             Rejection::InvalidRequest(field) => format!("InvalidRequest {field}"),
+            Rejection::SessionPinned { session } => format!("SessionPinned {}", self.names[session]),
             plain => format!("{plain:?}"),
         }
     }
@@ -246,11 +300,16 @@ impl Bridge {
             if let Record::Directory(entry) = record {
                 let home = entry.state == DirectoryState::Home { home_epoch: 1 };
                 let a = entry.account.as_bytes().last().unwrap() - b'0';
-                picture.push(format!("claim {a}: {} home {home}", entry.claim.0[0]));
+                let deleted = entry.state == DirectoryState::Deleted;
+                picture.push(format!("claim {a}: {} home {home} deleted {deleted}", entry.claim.0[0]));
             }
         }
         picture.extend(records.values().filter_map(|record| match record {
             Record::Account(account) => Some(self.account(account)),
+            _ => None,
+        }));
+        picture.extend(records.iter().filter_map(|(key, record)| match (key, record) {
+            (Key::Deleted(of), Record::Deleted(deletion)) => Some(self.deleted(of, deletion.set_version)),
             _ => None,
         }));
         for t in 0..tickets {
@@ -269,8 +328,8 @@ impl Bridge {
 
     fn account(&self, x: &Account) -> String {
         let live = x.sessions.iter().map(|s| {
-            assert_eq!((s.key_generation, s.record_version), (1, 1));
-            (s.seq, s.device_key.0[0], s.role == Role::Primary, s.quarantine_until_ms)
+            let records = (s.pinned, s.key_generation, s.record_version);
+            (s.seq, s.device_key.0[0], s.role == Role::Primary, s.quarantine_until_ms, records)
         });
         let live: Vec<_> = live.collect();
         let dead = self.shard.memory.records.iter().filter_map(|(key, record)| match (key, record) {
@@ -283,6 +342,21 @@ impl Bridge {
         dead.sort();
         let a = x.id.as_bytes().last().unwrap() - b'0';
         let (e, v, limit) = (x.auth_epoch, x.set_version, x.companion_limit);
-        format!("account {a}: e{e} v{v} limit {limit} live {live:?} dead {dead:?}")
+        let locked = x.locked_at_ms.is_some();
+        format!("account {a}: e{e} v{v} limit {limit} locked {locked} live {live:?} dead {dead:?}")
+    }
+
+    /// A deleted account: its tombstones become stubs at their own pace, and say the same.
+    fn deleted(&self, of: &kindred_core::id::AccountId, version: u64) -> String {
+        let ended = self.shard.memory.records.iter().filter_map(|(key, record)| match (key, record) {
+            (Key::Tombstone(id, _), Record::Tombstone(t)) if id == of => {
+                Some((t.session.seq, format!("{:?}", t.reason)))
+            }
+            (Key::Stub(id, _), Record::Stub(stub)) if id == of => Some((stub.seq, format!("{:?}", stub.reason))),
+            _ => None,
+        });
+        let mut stubs: Vec<_> = ended.collect();
+        stubs.sort();
+        format!("deleted {}: v{version} stubs {stubs:?}", of.as_bytes().last().unwrap() - b'0')
     }
 }

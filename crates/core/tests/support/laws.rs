@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use kindred_core::digest;
 use kindred_core::id::{AccountId, Digest, SessionId, TicketId};
 use kindred_core::memory::Memory;
-use kindred_core::model::{Account, Actor, EndReason, Role, Session, SetChange, TicketOutcome, Tombstone};
+use kindred_core::model::{Account, Actor, EndReason, Role, Session, SetChange, Stub, TicketOutcome, Tombstone};
 use kindred_core::state::{Key, Record};
 
 /// What must be remembered over the whole run.
@@ -26,7 +26,9 @@ impl Laws {
             let old = accounts(before).find(|old| old.id == account.id);
             self.check_account(old, account, (limit, after));
         }
-        assert!(accounts(before).all(|a| after.records.contains_key(&Key::Account(a.id.clone()))), "I2");
+        for account in accounts(before).filter(|a| !after.records.contains_key(&Key::Account(a.id.clone()))) {
+            check_deleted(account, after);
+        }
         self.check_tombstones(after);
         for (key, record) in &before.records {
             // A decision may go when its time is over, but is never another one (I6).
@@ -56,7 +58,17 @@ impl Laws {
             self.check_change(account, &mut live, change, (limit, after));
             self.chain(account, change);
         }
-        assert_eq!(live, account.sessions, "I1, I2, I5: the changes do not lead to the set");
+        assert_eq!(live.len(), account.sessions.len(), "I1, I2, I5: the changes do not lead to the set");
+        let mut records = 0;
+        for (was, is) in live.iter().zip(&account.sessions) {
+            records += grown(was, is);
+        }
+        if let Some(old) = old {
+            let raised = account.record_version.checked_sub(old.record_version).expect("record_version ran back");
+            assert!(raised >= records, "a record was changed and nobody was told");
+            let turned = old.locked_at_ms.is_some() != account.locked_at_ms.is_some();
+            assert!(!turned || account.auth_epoch > epoch, "I22: a lock that voids nothing");
+        }
         assert_eq!(*self.chains.get(&account.id).unwrap(), account.set_digest, "I5: digest");
     }
 
@@ -90,18 +102,25 @@ impl Laws {
         assert!(!(change.added.is_empty() && change.ended.is_empty()), "I5: a change without a change");
         assert!(change.added.len() <= 1, "I1: more than one came");
         for tombstone in &change.ended {
-            let at = live.iter().position(|s| *s == tombstone.session).expect("I2, I3: ended what was not live");
+            let at = live.iter().position(|s| s.id == tombstone.session.id).expect("I2, I3: ended what was not live");
             let actor = actor_of(tombstone, live, after);
-            live.remove(at);
+            grown(&live.remove(at), &tombstone.session);
             if let Some(actor) = actor {
                 let young = actor.role == Role::Companion && tombstone.at_ms < actor.quarantine_until_ms;
-                assert!(!young || actor.id == tombstone.session.id, "I20: the young ended another");
+                let itself = actor.id == tombstone.session.id;
+                assert!(!young || itself, "I20: the young ended another");
+                let pinned = tombstone.session.pinned && actor.role == Role::Companion;
+                assert!(!pinned || itself, "a sibling ended a pinned session");
             }
             let kept = after.records.get(&Key::Tombstone(account.id.clone(), tombstone.session.id));
             assert_eq!(kept, Some(&Record::Tombstone(tombstone.clone())), "I3");
         }
         let linked = !change.added.is_empty();
-        let replaced = change.ended.iter().all(|t| t.reason == EndReason::ReplacedByLink) && change.ended.len() <= 1;
+        let came_as_primary = change.added.iter().all(|s| s.role == Role::Primary);
+        let replaced = match came_as_primary {
+            true => change.ended.iter().all(|t| t.reason == EndReason::PrimaryReplaced),
+            false => change.ended.iter().all(|t| t.reason == EndReason::ReplacedByLink) && change.ended.len() <= 1,
+        };
         assert!(!linked || replaced, "I8: a link ended more than the session that it replaces");
         for session in &change.added {
             let highest = self.highest.entry(account.id.clone()).or_default();
@@ -140,11 +159,53 @@ impl Laws {
         }
         let live: BTreeSet<_> = accounts(after).flat_map(|a| a.sessions.iter().map(|s| s.id)).collect();
         for (id, (account, _)) in &self.numbers {
-            let ended = after.records.contains_key(&Key::Tombstone(account.clone(), *id));
+            let stub = match after.records.get(&Key::Stub(account.clone(), *id)) {
+                Some(Record::Stub(stub)) => Some(*stub),
+                _ => None,
+            };
+            let whole = after.records.contains_key(&Key::Tombstone(account.clone(), *id));
+            assert!(!(whole && stub.is_some()), "I3: a tombstone and a stub");
+            let ended = whole || stub.is_some();
             assert!(ended || !self.tombstones.contains_key(id), "I3: a tombstone is gone");
+            if let (Some(stub), Some(first)) = (stub, self.tombstones.get(id)) {
+                assert_eq!(stub, Stub::from(first), "I3: a stub says something else");
+            }
             let live = live.contains(id);
             assert!(live != ended, "I3: session {id} is live: {live}, has a tombstone: {ended}");
         }
+    }
+}
+
+/// Only a key, with the next generation, and a pin may change in a session's record; how often it did.
+fn grown(was: &Session, is: &Session) -> u64 {
+    let changed = Session {
+        device_key: is.device_key,
+        key_generation: is.key_generation,
+        pinned: is.pinned,
+        record_version: is.record_version,
+        ..was.clone()
+    };
+    assert_eq!(changed, *is, "I1: more of a session changed than may");
+    let rotations = is.key_generation.checked_sub(was.key_generation).expect("I11: a generation ran back");
+    let records = is.record_version.checked_sub(was.record_version).expect("a record ran back");
+    assert!(
+        records >= rotations && (rotations > 0 || was.device_key == is.device_key),
+        "I11: a key without a generation"
+    );
+    assert!(records > 0 || was == is, "a record changed under the same version");
+    records
+}
+
+/// A deletion ends everybody by name, and the id does not come back.
+fn check_deleted(account: &Account, after: &Memory) {
+    let Some(Record::Deleted(deletion)) = after.records.get(&Key::Deleted(account.id.clone())) else {
+        panic!("I2: account {} is gone", account.id);
+    };
+    assert!(deletion.set_version >= account.set_version, "I5: set_version ran back");
+    for session in &account.sessions {
+        let key = Key::Stub(account.id.clone(), session.id);
+        let tombstone = after.records.contains_key(&Key::Tombstone(account.id.clone(), session.id));
+        assert!(tombstone || after.records.contains_key(&key), "I2, I3: session {} left nothing", session.id);
     }
 }
 

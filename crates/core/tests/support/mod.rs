@@ -4,6 +4,7 @@
 pub mod bridge;
 pub mod laws;
 pub mod model;
+mod model_life;
 
 use kindred_core::apply::apply;
 use kindred_core::canonical::sha256;
@@ -11,8 +12,8 @@ use kindred_core::command::{Command, Entry, Envelope, Outcome, Proven, Reply};
 use kindred_core::id::{AccountId, ClaimId, DeviceKey, RegionIndex, RequestId, SessionId, Signature, Slot, TicketId};
 use kindred_core::memory::Memory;
 use kindred_core::model::{
-    Account, Approval, ApprovalKind, Device, EndReason, Method, Receipt, Rejection, Requester, Scan, Session, Ticket,
-    TicketOutcome, TicketState, Tombstone,
+    Account, Approval, ApprovalKind, Device, EndReason, Method, Receipt, Rejection, Requester, Scan, Session, Stub,
+    Ticket, TicketOutcome, TicketState, Tombstone,
 };
 use kindred_core::state::{Key, Record, Shard as Clock, View as _};
 
@@ -111,6 +112,13 @@ impl Shard {
     pub fn tombstone(&self, account: &AccountId, session: &SessionId) -> Option<Tombstone> {
         match self.memory.get(&Key::Tombstone(account.clone(), *session)).unwrap() {
             Some(Record::Tombstone(tombstone)) => Some(tombstone),
+            _ => None,
+        }
+    }
+
+    pub fn stub(&self, account: &AccountId, session: &SessionId) -> Option<Stub> {
+        match self.memory.get(&Key::Stub(account.clone(), *session)).unwrap() {
+            Some(Record::Stub(stub)) => Some(stub),
             _ => None,
         }
     }
@@ -235,7 +243,7 @@ pub fn approval(account: &Account, approver: &Session, ticket: &TicketId, n: u8)
 }
 
 pub fn link(ticket: TicketId, n: u8, approval: Approval) -> Command {
-    Command::Link { ticket, device_key: key(n), device: Device::default(), approval }
+    Command::Link { ticket, device_key: key(n), device: Device::default(), approval, approver_key: None }
 }
 
 pub fn approve(ticket: TicketId, approval: Approval) -> Command {

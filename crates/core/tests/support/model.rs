@@ -7,10 +7,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 const HOUR_MS: u64 = 3_600_000;
 
-/// Who asks: the session with this number, perhaps with another key than its own, under this auth_epoch.
+/// Who asks: the session with this number and the key that it had when it asked, or perhaps another one, under this
+/// auth_epoch.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Who {
     pub seq: u64,
+    pub key: u8,
     pub forged: bool,
     pub epoch: u64,
     pub operator: bool,
@@ -29,10 +31,19 @@ pub enum Tamper {
 pub struct Approval {
     pub a: u8,
     pub seq: u64,
+    /// The approver's, as scanned; no part of what it signs.
+    pub key: u8,
     pub epoch: u64,
     pub victim: Option<u64>,
     pub lifetime_ms: u64,
     pub tamper: Option<Tamper>,
+}
+
+impl Approval {
+    /// What is signed.
+    fn signed(&self) -> Self {
+        Self { key: 0, ..*self }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -52,6 +63,13 @@ pub enum Op {
     Settle { t: u8, a: u8, fate: String },
     Link { t: u8, approval: Approval },
     Decide { t: u8, a: u8, cancelled: bool },
+    Lock { a: u8, who: Who, locked: bool },
+    Pin { a: u8, who: Who, target: u64, pinned: bool },
+    Rotate { a: u8, who: Who, key: u8 },
+    Replace { a: u8, who: Who, key: u8, keep: bool, ends: Vec<u64> },
+    Delete { a: u8, who: Who, version: u64 },
+    Revoke { a: u8, who: Who, target: u64 },
+    Mark { a: u8, claim: u8 },
     Tick,
 }
 
@@ -65,7 +83,13 @@ impl Op {
             Self::UnlinkOthers { a, keep, .. } => (format!("account {a}"), format!("others {keep}")),
             Self::Open { t, .. } => (format!("ticket {t}"), "open".into()),
             Self::Scan { t, a, who } => (format!("ticket {t}"), format!("scan {a} {}", who.seq)),
-            Self::Approve { t, approval, .. } => (format!("ticket {t}"), format!("{approval:?}")),
+            Self::Approve { t, approval, .. } => (format!("ticket {t}"), format!("{:?}", approval.signed())),
+            Self::Lock { a, locked, .. } => (format!("account {a}"), format!("lock {locked}")),
+            Self::Pin { a, target, pinned, .. } => (format!("account {a}"), format!("pin {target} {pinned}")),
+            Self::Rotate { a, who, key } => (format!("account {a}"), format!("rotate {} {key}", who.seq)),
+            Self::Replace { a, key, keep, .. } => (format!("account {a}"), format!("replace {key} {keep}")),
+            Self::Delete { a, .. } => (format!("account {a}"), "delete".into()),
+            Self::Revoke { a, target, .. } => (format!("account {a}"), format!("revoke {target}")),
             Self::Deny { t, .. } => (format!("ticket {t}"), "deny".into()),
             Self::Cancel { t, .. } => (format!("ticket {t}"), "cancel".into()),
             _ => return None,
@@ -84,6 +108,15 @@ pub struct Member {
     pub key: u8,
     pub primary: bool,
     pub young_until: u64,
+    pub pinned: bool,
+    pub generation: u64,
+    pub records: u64,
+}
+
+impl Member {
+    pub fn new(key: u8, primary: bool, young_until: u64) -> Self {
+        Self { key, primary, young_until, pinned: false, generation: 1, records: 1 }
+    }
 }
 
 #[derive(Clone, Debug, Default)]
@@ -92,6 +125,7 @@ pub struct Acc {
     pub version: u64,
     pub limit: u32,
     pub given: u64,
+    pub locked: bool,
     pub live: BTreeMap<u64, Member>,
     pub dead: BTreeMap<u64, (String, u8)>,
 }
@@ -118,6 +152,9 @@ pub struct Model {
     pub accounts: BTreeMap<u8, Acc>,
     pub tickets: BTreeMap<u8, Tick>,
     pub fates: BTreeMap<(u8, u8), String>,
+    /// As they were when they ended.
+    pub deleted: BTreeMap<u8, Acc>,
+    pub marked: BTreeSet<u8>,
     answered: BTreeMap<(String, u64), (String, String, u64)>,
 }
 
@@ -172,26 +209,30 @@ impl Model {
         let mut wrong = BTreeSet::new();
         let mut no = |broken: bool, why: &str| _ = broken && wrong.insert(why.to_owned());
         match op {
-            Op::Claim { a, claim } => no(self.claims.get(a).is_some_and(|c| c.0 != *claim), "AccountExists"),
+            Op::Claim { a, claim } => {
+                no(self.claims.get(a).is_some_and(|c| c.0 != *claim) || self.marked.contains(a), "AccountExists");
+            }
             Op::Confirm { a, claim } => {
                 no(!self.claims.contains_key(a), "AccountNotFound");
                 no(self.claims.get(a).is_some_and(|c| c.0 != *claim), "AccountExists");
             }
             Op::Register { a, forged, .. } => {
                 no(*forged, "ProofInvalid");
-                no(self.accounts.contains_key(a), "AccountExists");
+                no(self.accounts.contains_key(a) || self.deleted.contains_key(a), "AccountExists");
             }
             Op::SetLimit { a, who, limit } => {
-                wrong.extend(self.wrong_actor(*a, who));
+                wrong.extend(self.wrong_owner(*a, who));
                 let mut no = |broken: bool, why: &str| _ = broken && wrong.insert(why.to_owned());
                 no(!(1..=64).contains(limit), "InvalidRequest limit");
-                no(self.member(*a, who).is_some_and(|m| !m.primary), "CallerNotAllowed");
             }
             Op::Unlink { a, who, target } => {
                 wrong.extend(self.wrong_actor(*a, who));
                 let Some(account) = self.accounts.get(a) else { return wrong };
                 if let Some(named) = account.live.get(target) {
                     wrong.extend(self.wrong_end(*a, who, *target, named));
+                    if account.locked && !who.operator && who.seq != *target {
+                        wrong.insert("AccountLocked".into());
+                    }
                 } else if !account.dead.contains_key(target) {
                     wrong.insert("SessionUnknown".into());
                 }
@@ -200,6 +241,7 @@ impl Model {
                 wrong.extend(self.wrong_actor(*a, who));
                 let Some(account) = self.accounts.get(a) else { return wrong };
                 let mut no = |broken: bool, why: &str| _ = broken && wrong.insert(why.to_owned());
+                no(!who.operator && account.locked, "AccountLocked");
                 no(!who.operator && who.seq != *keep, "CallerNotAllowed");
                 no(!account.live.contains_key(keep), "SessionUnknown");
                 no(*version != account.version, &format!("SetVersionConflict {}", account.version));
@@ -211,21 +253,24 @@ impl Model {
                 return self.wrong_for_ticket(op);
             }
             Op::Expire { .. } | Op::Link { .. } | Op::Decide { .. } | Op::Tick => {}
+            _ => return self.wrong_for_life(op),
         }
         wrong
     }
 
-    fn member(&self, a: u8, who: &Who) -> Option<&Member> {
+    pub(super) fn member(&self, a: u8, who: &Who) -> Option<&Member> {
         self.accounts.get(&a).filter(|_| !who.operator).and_then(|account| account.live.get(&who.seq))
     }
 
-    fn wrong_actor(&self, a: u8, who: &Who) -> Vec<String> {
+    pub(super) fn wrong_actor(&self, a: u8, who: &Who) -> Vec<String> {
         let Some(account) = self.accounts.get(&a) else { return vec!["AccountNotFound".into()] };
         match (account.live.get(&who.seq), account.dead.get(&who.seq)) {
             _ if who.operator => vec![],
-            (None, Some((reason, _))) if !who.forged => vec![format!("SessionEnded {} {reason}", who.seq)],
+            (None, Some((reason, key))) if !who.forged && who.key == *key => {
+                vec![format!("SessionEnded {} {reason}", who.seq)]
+            }
             (None, _) => vec!["ProofInvalid".into()],
-            (Some(_), _) if who.forged => vec!["ProofInvalid".into()],
+            (Some(member), _) if who.forged || who.key != member.key => vec!["ProofInvalid".into()],
             (Some(_), _) if who.epoch != account.epoch => vec![format!("EpochChanged {}", account.epoch)],
             (Some(_), _) => vec![],
         }
@@ -236,6 +281,9 @@ impl Model {
         match self.member(a, who) {
             None => vec![],
             Some(_) if named.primary => vec!["CallerNotAllowed".into()],
+            Some(actor) if !actor.primary && who.seq != target && named.pinned && self.now >= actor.young_until => {
+                vec![format!("SessionPinned {target}")]
+            }
             Some(actor) if !actor.primary && who.seq != target && self.now < actor.young_until => {
                 vec![format!("QuarantinedActor {}", actor.young_until)]
             }
@@ -283,10 +331,11 @@ impl Model {
                 no(matches!(st, St::Scanned(by, ..) if by != a), "TicketAlreadyUsed");
             }
             (Op::Deny { .. }, St::Over(over)) if over == "denied" => {}
-            (Op::Approve { approval, .. }, St::Approved(_, standing)) if standing == approval => {}
+            (Op::Approve { approval, .. }, St::Approved(_, standing)) if standing.signed() == approval.signed() => {}
             (Op::Approve { .. } | Op::Deny { .. }, St::Open) => no(true, "TicketNotReady"),
             (Op::Deny { a, who, .. }, St::Scanned(by, scan, _)) => {
-                no(who.operator || who.forged || (a, who.seq) != (by, scan.seq), "ProofInvalid");
+                let same = (a, who.seq, who.key) == (by, scan.seq, scan.key);
+                no(who.operator || who.forged || !same, "ProofInvalid");
             }
             (Op::Approve { who, approval, .. }, St::Scanned(by, scan, at)) => {
                 let alike = approval.a == *by && approval.seq == scan.seq && approval.tamper.is_none();
@@ -303,10 +352,11 @@ impl Model {
     /// Why the account's shard refuses the link.
     fn wrong_link(&self, t: u8, approval: &Approval) -> BTreeSet<String> {
         let mut wrong = BTreeSet::new();
-        let account = &self.accounts[&approval.a];
+        let Some(account) = self.accounts.get(&approval.a) else { return BTreeSet::from(["AccountNotFound".into()]) };
         let mut no = |broken: bool, why: &str| _ = broken && wrong.insert(why.to_owned());
         no(approval.epoch != account.epoch, &format!("EpochChanged {}", account.epoch));
-        no(!account.live.contains_key(&approval.seq), "ApprovalInvalid");
+        no(account.live.get(&approval.seq).is_none_or(|m| m.key != approval.key), "ApprovalInvalid");
+        no(account.locked, "AccountLocked");
         let stays = |seq: &u64| Some(*seq) != approval.victim;
         let same = account.live.iter().find(|(seq, m)| stays(seq) && m.key == ticket_key(t));
         no(same.is_some(), &format!("DeviceKeyAlreadyLinked {}", same.map_or(0, |(seq, _)| *seq)));
@@ -315,7 +365,8 @@ impl Model {
         no(full, &format!("CompanionLimitReached {companions}/{}", account.limit));
         if let Some(victim) = approval.victim {
             no(!account.live.contains_key(&victim), "SessionUnknown");
-            let who = Who { seq: approval.seq, forged: false, epoch: approval.epoch, operator: false };
+            let (seq, key, epoch) = (approval.seq, approval.key, approval.epoch);
+            let who = Who { seq, key, forged: false, epoch, operator: false };
             wrong.extend(
                 account.live.get(&victim).into_iter().flat_map(|m| self.wrong_end(approval.a, &who, victim, m)),
             );
@@ -335,7 +386,7 @@ impl Model {
             Op::Register { a, key, .. } => {
                 let account = Acc { epoch: 1, limit: 4, ..Acc::default() };
                 self.accounts.insert(*a, account).map_or(Ok(()), |_| Err("registered twice"))?;
-                format!("registered {} v1", self.join(*a, Member { key: *key, primary: true, young_until: 0 }))
+                format!("registered {} v1", self.join(*a, Member::new(*key, true, 0)))
             }
             Op::SetLimit { a, limit, .. } => {
                 self.accounts.get_mut(a).unwrap().limit = *limit;
@@ -354,8 +405,10 @@ impl Model {
                 }
                 format!("ended {target} {}", self.accounts[a].dead[target].0)
             }
-            Op::UnlinkOthers { a, keep, .. } => {
-                let others = self.accounts[a].live.iter().filter(|(seq, m)| *seq != keep && !m.primary);
+            Op::UnlinkOthers { a, who, keep, .. } => {
+                let spared = self.member(*a, who).is_some_and(|m| !m.primary);
+                let spared = |m: &Member| m.primary || (spared && m.pinned);
+                let others = self.accounts[a].live.iter().filter(|(seq, m)| *seq != keep && !spared(m));
                 let others: Vec<u64> = others.map(|(seq, _)| *seq).collect();
                 self.leave(*a, &others, "LogoutOthers");
                 let account = self.accounts.get_mut(a).unwrap();
@@ -382,6 +435,7 @@ impl Model {
                 self.answered.retain(|_, (_, _, at)| now < *at + 24 * HOUR_MS);
                 "done".into()
             }
+            _ => self.accept_for_life(op),
         })
     }
 
@@ -428,14 +482,14 @@ impl Model {
                 self.leave(approval.a, &[victim], "ReplacedByLink");
                 self.accounts.get_mut(&approval.a).unwrap().version = version;
             }
-            let member = Member { key: ticket_key(t), primary: false, young_until: self.now + 24 * HOUR_MS };
+            let member = Member::new(ticket_key(t), false, self.now + 24 * HOUR_MS);
             format!("linked {} v{version}-v{}", self.join(approval.a, member), version + 1)
         };
         self.fates.insert((approval.a, t), fate.clone());
         Ok(format!("decided {fate}"))
     }
 
-    fn join(&mut self, a: u8, member: Member) -> u64 {
+    pub(super) fn join(&mut self, a: u8, member: Member) -> u64 {
         let account = self.accounts.get_mut(&a).unwrap();
         account.given += 1;
         account.version += 1;
@@ -443,7 +497,7 @@ impl Model {
         account.given
     }
 
-    fn leave(&mut self, a: u8, named: &[u64], reason: &str) {
+    pub(super) fn leave(&mut self, a: u8, named: &[u64], reason: &str) {
         let account = self.accounts.get_mut(&a).unwrap();
         for seq in named {
             let member = account.live.remove(seq).unwrap();
@@ -475,15 +529,24 @@ impl Model {
     pub fn picture(&self) -> Vec<String> {
         let mut picture = Vec::new();
         for (a, (claim, home)) in &self.claims {
-            picture.push(format!("claim {a}: {claim} home {home}"));
+            let marked = self.marked.contains(a);
+            picture.push(format!("claim {a}: {claim} home {} deleted {marked}", *home && !marked));
         }
         for (a, x) in &self.accounts {
-            let live: Vec<_> = x.live.iter().map(|(seq, m)| (*seq, m.key, m.primary, m.young_until)).collect();
+            let live = x
+                .live
+                .iter()
+                .map(|(seq, m)| (*seq, m.key, m.primary, m.young_until, (m.pinned, m.generation, m.records)));
+            let live: Vec<_> = live.collect();
             let dead: Vec<_> = x.dead.iter().map(|(seq, (reason, key))| (*seq, *key, reason.clone())).collect();
             picture.push(format!(
-                "account {a}: e{} v{} limit {} live {live:?} dead {dead:?}",
-                x.epoch, x.version, x.limit
+                "account {a}: e{} v{} limit {} locked {} live {live:?} dead {dead:?}",
+                x.epoch, x.version, x.limit, x.locked
             ));
+        }
+        for (a, x) in &self.deleted {
+            let stubs: Vec<_> = x.dead.iter().map(|(seq, (reason, _))| (*seq, reason.clone())).collect();
+            picture.push(format!("deleted {a}: v{} stubs {stubs:?}", x.version));
         }
         picture.extend(self.tickets.keys().map(|t| format!("{t}: {}", self.ticket(*t))));
         picture.extend(self.fates.iter().map(|((a, t), fate)| format!("{t} at {a}: {fate}")));

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use kindred_client::{Approve, Client, Device, Member, Qr};
-use kindred_core::admit::admit;
+use kindred_core::admit::{Gate, admit};
 use kindred_core::apply::apply;
 use kindred_core::canonical::TicketKey;
 use kindred_core::command::{
@@ -22,12 +22,15 @@ use kindred_core::memory::Memory;
 use kindred_core::model::{Receipt, Requester};
 use kindred_core::query::answer;
 use kindred_core::state::{Key, Record, View};
+use kindred_wire::caller::{Caller, Role};
 use kindred_wire::net::{Listener, Net, Stream, incoming};
 use kindred_wire::shards::{BoxFuture, Consistency, Observed, Points, ShardError, Shards};
 use tokio::sync::{mpsc, watch};
 
 pub const CLUSTER: ClusterId = ClusterId([0xC1; 16]);
 pub const REGIONS: [&str; 3] = ["north", "east", "west"];
+/// A node in the east, to which an operator called root is connected.
+pub const OPS: &str = "ops";
 
 /// Time and chance of the test.
 pub struct World {
@@ -157,8 +160,12 @@ impl Groups {
         group.memory.absorb(&applied.changes);
         group.time_ms = applied.time_ms;
         let shard_time_ms = applied.time_ms;
-        let committed =
-            applied.replies.into_iter().map(|(reply, log_index)| Committed { reply, log_index, shard_time_ms });
+        let committed = applied.replies.into_iter().map(|(reply, log_index)| Committed {
+            reply,
+            log_index,
+            shard_time_ms,
+            nonce: Vec::new(),
+        });
         let committed = committed.collect();
         drop(groups);
         self.touched.send_modify(|n| *n += 1);
@@ -189,6 +196,9 @@ impl Groups {
                     }
                     Effect::ConfirmClaim { account, claim, home_epoch } => {
                         (self.map.directory(&account).unwrap(), Command::ConfirmClaim { account, claim, home_epoch })
+                    }
+                    Effect::MarkDeleted { account, claim } => {
+                        (self.map.directory(&account).unwrap(), Command::MarkDeleted { account, claim })
                     }
                     Effect::AttachCode { account, ticket, requester } => {
                         (self.home(&account), Command::AttachCode { account, ticket, requester })
@@ -241,13 +251,18 @@ impl Shards for MemoryShards {
                 return Err(error);
             }
             let key = self.groups.key_of(shard);
+            let gate = |now_ms| Gate { cluster: &CLUSTER, shard, ticket_key: Some(&key), now_ms };
             let admitted = {
                 let groups = self.groups.groups.lock().unwrap();
                 let group = &groups[&shard];
-                admit(&group.memory, &CLUSTER, Some(&key), group.time_ms, &submission).unwrap()
+                admit(&group.memory, &gate(group.time_ms), &submission).unwrap()
             };
             let committed = match admitted {
-                Ok(envelope) => self.groups.propose(shard, 1, vec![envelope]).remove(0),
+                Ok(envelope) => {
+                    let committed = self.groups.propose(shard, 1, vec![envelope]).remove(0);
+                    let nonce = gate(committed.shard_time_ms).next_nonce(&submission);
+                    Committed { nonce, ..committed }
+                }
                 Err(committed) => committed,
             };
             self.groups.perform();
@@ -342,9 +357,18 @@ impl Cluster {
         let (groups, seen) = (Groups::new(), Arc::new(Seen::default()));
         let net: Arc<dyn Net> = Arc::new(Wires::default());
         let mut servers = BTreeMap::new();
-        for (region, index) in REGIONS.into_iter().zip(0..) {
+        for (region, index, is_ops) in [("north", 0, false), ("east", 1, false), ("west", 2, false), (OPS, 1, true)] {
             let shards = Arc::new(MemoryShards { groups: groups.clone(), region: RegionIndex(index) });
-            let routes = kindred_frontend::services(shards, seen.clone(), env.clone());
+            let mut routes = kindred_frontend::services(shards, seen.clone(), env.clone());
+            if is_ops {
+                // What a certificate would have shown.
+                let caller = Caller { role: Role::Operator, name: "root".into() };
+                let known = tower::util::MapRequestLayer::new(move |mut request: http::Request<_>| {
+                    request.extensions_mut().insert(caller.clone());
+                    request
+                });
+                routes = tonic::service::Routes::from(routes.into_axum_router().layer(known));
+            }
             let listener = net.listen(region.to_owned()).await.unwrap();
             let server = tonic::transport::Server::builder().add_routes(routes);
             servers.insert(
@@ -359,6 +383,11 @@ impl Cluster {
     pub fn client(&self, regions: &[&str]) -> Client {
         let addresses: Vec<_> = regions.iter().map(|r| (*r).to_owned()).collect();
         Client::connect(self.net.clone(), &addresses).unwrap()
+    }
+
+    /// A bare connection, for requests that are made by hand.
+    pub fn channel(&self, region: &str) -> tonic::transport::Channel {
+        kindred_wire::net::channel(self.net.clone(), region).unwrap()
     }
 
     pub fn stop(&self, region: &str) {

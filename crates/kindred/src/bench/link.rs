@@ -135,7 +135,8 @@ fn submission(map: &ShardMap, item: Ready) -> Option<(ShardId, Bytes)> {
     let command =
         kindred_core::command::Command::Approve { ticket, approval, envelope: envelope.to_vec(), number: None };
     let envelope = Envelope { request, policy_version: 0, proven, command };
-    let submission = Submission { envelope, proof: Some(proof), reference: None, propose_within_ms: PROPOSE_WITHIN_MS };
+    let (proof, within) = (Some(proof), PROPOSE_WITHIN_MS);
+    let submission = Submission { envelope, proof, possession: None, reference: None, propose_within_ms: within };
     Some((shard, encode_submission(&submission)))
 }
 

@@ -9,7 +9,6 @@ use kindred_core::model::{Receipt, Requester};
 use kindred_wire::convert::{self, Invalid};
 use kindred_wire::pb::pairing::v1 as pairing;
 use kindred_wire::pb::pairing::v1::watch_ticket_reply::Event;
-use kindred_wire::pb::pairing::v1::watch_ticket_request::Access;
 use kindred_wire::reason::Reason;
 use kindred_wire::status::Failure;
 use tokio::sync::oneshot;
@@ -230,8 +229,7 @@ async fn too_long(gave_up: oneshot::Receiver<()>) {
 
 /// One watch, followed to its end.
 async fn told_linked(household: &Household<'_>, client: &Client, shown: &Shown) -> Result<(AccountId, Receipt), Error> {
-    let proof = shown.device.sign_watch(request_id(&household.world.env), &shown.ticket);
-    let mut watch = client.watch_ticket(&shown.ticket, Access::Proof(proof));
+    let mut watch = client.watch_ticket_as(&shown.device, &shown.ticket, request_id(&household.world.env));
     let followed = tokio::time::timeout(WATCH, async {
         while let Some(pairing::WatchTicketReply { event, .. }) = watch.next().await? {
             match event {

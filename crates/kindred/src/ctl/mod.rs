@@ -1,10 +1,12 @@
 //! `kindred ctl`: what operators ask for. Who calls is proved by the certificate of the connection.
 
+mod account;
 mod export;
 pub(crate) mod file;
 pub(crate) mod import;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use kindred_wire::caller::Role;
 
 use crate::connect::Nodes;
 use crate::output::Output;
@@ -23,6 +25,8 @@ pub struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum Subject {
+    /// Look at an account, or act upon it.
+    Account(account::Args),
     /// Write all accounts to a file; where one was begun, --resume goes on.
     Export(export::Args),
     /// Install the accounts of a file; those that are there already are left alone. Run again, it goes on.
@@ -31,8 +35,9 @@ enum Subject {
 
 /// Does one thing.
 pub async fn run(args: Args) -> anyhow::Result<()> {
-    let client = args.nodes.operator()?;
+    let client = args.nodes.client_as(Role::Operator)?;
     match args.subject {
+        Subject::Account(account) => account::run(&client, account, args.output).await,
         Subject::Export(export) => export::run(&client, &export, args.output).await,
         Subject::Import(import) => import::run(&client, &import, args.output).await,
     }

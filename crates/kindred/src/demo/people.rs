@@ -8,7 +8,6 @@ use kindred_core::model::{Device as About, Receipt, Requester};
 use kindred_wire::convert::{self, Invalid};
 use kindred_wire::pb::pairing::v1 as pairing;
 use kindred_wire::pb::pairing::v1::watch_ticket_reply::Event;
-use kindred_wire::pb::pairing::v1::watch_ticket_request::Access;
 use kindred_wire::pb::session::v1 as session;
 use kindred_wire::reason::Reason;
 use kindred_wire::status::Failure;
@@ -181,8 +180,7 @@ impl Lab {
         companion: &Companion,
         ticket: &TicketId,
     ) -> Result<(AccountId, Receipt), Error> {
-        let proof = companion.device.sign_watch(request_id(&self.env), ticket);
-        let mut watch = client.watch_ticket(ticket, Access::Proof(proof));
+        let mut watch = client.watch_ticket_as(&companion.device, ticket, request_id(&self.env));
         let followed = tokio::time::timeout(ANSWER_WITHIN, async {
             while let Some(pairing::WatchTicketReply { event, .. }) = watch.next().await? {
                 match event {

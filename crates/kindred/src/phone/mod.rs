@@ -1,6 +1,7 @@
 //! `kindred phone`: the device that owns an account.
 
 mod code;
+pub mod life;
 mod reconcile;
 mod show;
 mod view;
@@ -14,6 +15,7 @@ use kindred_core::id::{DeviceKey, SessionId, TicketId, unhex};
 use kindred_wire::convert::raw;
 use kindred_wire::pb::pairing::v1::ScanTicketReply;
 use kindred_wire::pb::session::v1::why_signed_out_request::Which;
+use kindred_wire::reason::Reason;
 
 use self::code::Typed;
 use crate::connect::{self, Nodes, failed, is_final};
@@ -118,6 +120,41 @@ enum Act {
     },
     /// End all sessions but this phone's.
     UnlinkOthers,
+    /// Change how many companions the account may have.
+    Limit {
+        /// 1 to 64. Ends nobody if there are more.
+        limit: u32,
+    },
+    /// Pin a companion: no sibling can end it, only itself, this phone or an operator.
+    Pin {
+        /// The session, as `list` prints it.
+        session: String,
+    },
+    /// Let a pinned companion go.
+    Unpin {
+        /// The session, as `list` prints it.
+        session: String,
+    },
+    /// Give this phone another key. The old one proves nothing from then on; nothing is unlinked.
+    RotateKey,
+    /// Put another phone in this one's place.
+    Replace {
+        /// Key file of the new phone; made if it is not there.
+        #[arg(value_name = "FILE")]
+        new_keys: PathBuf,
+        /// What becomes of the companions. There is no default.
+        #[arg(long, value_enum)]
+        companions: life::Companions,
+        /// Name of the new phone; its key file's name if not given.
+        #[arg(long)]
+        name: Option<String>,
+    },
+    /// Delete the account, for good: all sessions end, and the id is never free again.
+    Delete {
+        /// Do not ask.
+        #[arg(long)]
+        yes: bool,
+    },
     /// How and why a session ended.
     Why {
         /// The session, as `list` printed it.
@@ -163,6 +200,12 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         Act::Reconcile { list, adopt } => phone.reconcile(list, adopt).await,
         Act::Unlink { session } => phone.unlink(&usage(session_id(&session))?).await,
         Act::UnlinkOthers => phone.unlink_others().await,
+        Act::Limit { limit } => phone.limit(limit).await,
+        Act::Pin { session } => phone.pin(&usage(session_id(&session))?, true).await,
+        Act::Unpin { session } => phone.pin(&usage(session_id(&session))?, false).await,
+        Act::RotateKey => phone.rotate().await,
+        Act::Replace { new_keys, companions, name } => phone.replace(&new_keys, companions, name.as_deref()).await,
+        Act::Delete { yes } => phone.delete(yes).await,
         Act::Why { session } => phone.why(&usage(session_id(&session))?).await,
     }
 }
@@ -205,9 +248,13 @@ impl Phone {
         let mut file = KeyFile::open(&args.keys).map_err(|error| Exit::error(exit::USAGE, format!("{error:#}")))?;
         let (account, session) = (usage(file.account())?, usage(file.session())?);
         let device = connect::device(&client, &mut file).await?;
-        let found = client.account(&account, "").await.map_err(|error| failed("ask for the account", &error))?;
-        let member =
-            Member { device, account, session, auth_epoch: found.auth_epoch, home_region: found.home_region.clone() };
+        let (auth_epoch, home_region) = match client.account(&account, "").await {
+            Ok(found) => (found.auth_epoch, found.home_region),
+            // Deleted, perhaps: what became of its sessions, and of the deletion itself, is told all the same.
+            Err(error) if error.reason() == Some(Reason::AccountNotFound) => (0, String::new()),
+            Err(error) => return Err(failed("ask for the account", &error)),
+        };
+        let member = Member { device, account, session, auth_epoch, home_region };
         let view = args.view.clone().unwrap_or_else(|| args.keys.with_extension("view.json"));
         Ok(Self { client, file, member, output: args.output, view })
     }

@@ -132,12 +132,17 @@ pub(super) fn sessions(member: &Member, reply: &pb::ListSessionsReply, output: O
             "home_region": reply.home_region,
             "set_version": reply.set_version,
             "companion_limit": reply.companion_limit,
+            "locked": reply.locked,
             "sessions": reply.sessions.iter().map(session_json).collect::<Vec<_>>(),
         }));
     }
     let mut shown = table(&["session", "seq", "role", "device", "linked", ""]);
     for session in &reply.sessions {
-        let own = if session.session == member.session.as_bytes() { "this phone" } else { "" };
+        let own = match session.pinned {
+            _ if session.session == member.session.as_bytes() => "this phone",
+            true => "pinned",
+            false => "",
+        };
         shown.add_row([
             hex(&session.session),
             session.seq.to_string(),
@@ -149,8 +154,12 @@ pub(super) fn sessions(member: &Member, reply: &pb::ListSessionsReply, output: O
     }
     println!("{shown}");
     println!(
-        "account {} at {}, set version {}, at most {} companions",
-        member.account, reply.home_region, reply.set_version, reply.companion_limit
+        "account {} at {}, set version {}, at most {} companions{}",
+        member.account,
+        reply.home_region,
+        reply.set_version,
+        reply.companion_limit,
+        if reply.locked { "; LOCKED by an operator" } else { "" }
     );
     Ok(())
 }

@@ -11,7 +11,8 @@ use crate::output::{self, Output};
 use crate::records::{describe, device_json, printable, session_json, tombstone_json, why};
 
 impl Phone {
-    /// Tells every change and every request, until Ctrl-C. What does not follow from what this phone knows ends it.
+    /// Tells every change and every request, until Ctrl-C or the end of the account. What does not follow from what this
+    /// phone knows ends it.
     pub(super) async fn watch(&self) -> anyhow::Result<()> {
         let (mut view, _) = self.checked_list().await?;
         let from = view.version();
@@ -33,6 +34,9 @@ impl Phone {
             match self.output {
                 Output::Json => output::json(&as_json(&event))?,
                 Output::Table => lines(&event).iter().for_each(|line| println!("{line}")),
+            }
+            if matches!(event, Event::Deleted(_)) {
+                return Ok(());
             }
         }
     }
@@ -63,6 +67,18 @@ fn as_json(event: &Event) -> Value {
             "age_ms": request.age_ms,
             "ttl_ms": request.ttl_ms,
         }),
+        Event::Records(now) => json!({
+            "event": "records",
+            "record_version": now.record_version,
+            "set_version": now.set_version,
+            "auth_epoch": now.auth_epoch,
+            "locked": now.locked,
+            "companion_limit": now.companion_limit,
+            "sessions": now.sessions.iter().map(session_json).collect::<Vec<_>>(),
+        }),
+        Event::Deleted(end) => {
+            json!({ "event": "deleted", "set_version": end.set_version, "log_index": end.log_index })
+        }
         Event::LinkRequestOver(over) => json!({ "event": "link_request_over", "ticket": hex(&over.ticket) }),
     }
 }
@@ -80,6 +96,8 @@ fn lines(event: &Event) -> Vec<String> {
             linked.chain(ended).collect()
         }
         Event::Heartbeat(_) => Vec::new(),
+        Event::Records(now) => vec![records(now)],
+        Event::Deleted(_) => vec!["the account was deleted".into()],
         Event::LinkRequested(request) => {
             let from =
                 if request.location.is_empty() { "a place not told".into() } else { printable(&request.location) };
@@ -95,4 +113,15 @@ fn lines(event: &Event) -> Vec<String> {
         }
         Event::LinkRequestOver(over) => vec![format!("that request is over (ticket {})", hex(&over.ticket))],
     }
+}
+
+fn records(now: &pb::Records) -> String {
+    let pinned = now.sessions.iter().filter(|s| s.pinned).count();
+    format!(
+        "records {}: {}, {} companions at most, {pinned} pinned, auth epoch {}",
+        now.record_version,
+        if now.locked { "locked" } else { "not locked" },
+        now.companion_limit,
+        now.auth_epoch
+    )
 }

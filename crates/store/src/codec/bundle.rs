@@ -17,6 +17,7 @@ impl From<&Bundle> for pb::Bundle {
         Self {
             account: Some((&bundle.account).into()),
             tombstones: each(&bundle.tombstones),
+            stubs: each(&bundle.stubs),
             linked: linked.collect(),
             time_ms: bundle.time_ms,
         }
@@ -33,6 +34,7 @@ impl TryFrom<pb::Bundle> for Bundle {
         Ok(Self {
             account: part(bundle.account, "account of a bundle")?,
             tombstones: parts(bundle.tombstones)?,
+            stubs: parts(bundle.stubs)?,
             linked: linked.collect::<Result<_, Malformed>>()?,
             time_ms: bundle.time_ms,
         })

@@ -292,6 +292,9 @@ impl From<&Rejection> for pb::Rejection {
             Rejection::SessionEnded(tombstone) => Reason::SessionEnded(tombstone.as_ref().into()),
             Rejection::SetVersionConflict { current } => Reason::SetVersionConflict(*current),
             Rejection::InvalidRequest(field) => Reason::InvalidRequest((*field).to_owned()),
+            Rejection::NonceStale { nonce } => Reason::NonceStale(Bytes::copy_from_slice(nonce)),
+            Rejection::AccountLocked => Reason::AccountLocked(UNIT),
+            Rejection::SessionPinned { session } => Reason::SessionPinned(raw(session)),
             Rejection::TicketLocked => Reason::TicketLocked(UNIT),
             Rejection::CodeMismatch { left } => Reason::CodeMismatch((*left).into()),
             Rejection::StepUpRequired => Reason::StepUpRequired(UNIT),
@@ -327,6 +330,9 @@ impl TryFrom<pb::Rejection> for Rejection {
             Reason::SessionEnded(tombstone) => Self::SessionEnded(Box::new(tombstone.try_into()?)),
             Reason::SetVersionConflict(current) => Self::SetVersionConflict { current },
             Reason::InvalidRequest(field) => Self::InvalidRequest(known_field(&field)),
+            Reason::NonceStale(nonce) => Self::NonceStale { nonce: nonce.into() },
+            Reason::AccountLocked(_) => Self::AccountLocked,
+            Reason::SessionPinned(session) => Self::SessionPinned { session: id(&session)? },
             Reason::TicketLocked(_) => Self::TicketLocked,
             Reason::CodeMismatch(left) => {
                 Self::CodeMismatch { left: u8::try_from(left).map_err(|_| Malformed("tries left"))? }

@@ -2,7 +2,8 @@
 
 use bytes::Bytes;
 use kindred_core::model::{
-    Account, Actor, Device, DirectoryEntry, DirectoryState, EndReason, Role, Session, SetChange, Tombstone,
+    Account, Actor, Deletion, Device, DirectoryEntry, DirectoryState, EndReason, Role, Session, SetChange, Stub,
+    Tombstone,
 };
 use kindred_core::state::Shard;
 
@@ -32,6 +33,7 @@ impl From<&DirectoryEntry> for pb::DirectoryEntry {
             state: Some(match entry.state {
                 DirectoryState::Claimed => State::Claimed(UNIT),
                 DirectoryState::Home { home_epoch } => State::HomeEpoch(home_epoch),
+                DirectoryState::Deleted => State::Deleted(UNIT),
             }),
         }
     }
@@ -48,6 +50,7 @@ impl TryFrom<pb::DirectoryEntry> for DirectoryEntry {
             state: match need(entry.state, "state of a directory entry")? {
                 State::Claimed(_) => DirectoryState::Claimed,
                 State::HomeEpoch(home_epoch) => DirectoryState::Home { home_epoch },
+                State::Deleted(_) => DirectoryState::Deleted,
             },
         })
     }
@@ -94,6 +97,7 @@ impl From<&Session> for pb::Session {
             key_generation: session.key_generation,
             record_version: session.record_version,
             quarantine_until_ms: session.quarantine_until_ms,
+            pinned: session.pinned,
         }
     }
 }
@@ -119,6 +123,7 @@ impl TryFrom<pb::Session> for Session {
             key_generation: session.key_generation,
             record_version: session.record_version,
             quarantine_until_ms: session.quarantine_until_ms,
+            pinned: session.pinned,
         })
     }
 }
@@ -137,6 +142,8 @@ impl From<&Account> for pb::Account {
             claim: raw(&account.claim),
             registered_at_ms: account.registered_at_ms,
             sessions: each(&account.sessions),
+            locked_at_ms: account.locked_at_ms,
+            record_version: account.record_version,
         }
     }
 }
@@ -156,6 +163,8 @@ impl TryFrom<pb::Account> for Account {
             claim: id(&message.claim)?,
             registered_at_ms: message.registered_at_ms,
             sessions: parts(message.sessions)?,
+            locked_at_ms: message.locked_at_ms,
+            record_version: message.record_version,
         })
     }
 }
@@ -168,6 +177,9 @@ fn reason_to(reason: EndReason) -> pb::EndReason {
         EndReason::LogoutOthers => pb::EndReason::LogoutOthers,
         EndReason::ReplacedByLink => pb::EndReason::ReplacedByLink,
         EndReason::AdminRevoked => pb::EndReason::AdminRevoked,
+        EndReason::PrimaryReplaced => pb::EndReason::PrimaryReplaced,
+        EndReason::AccountDeleted => pb::EndReason::AccountDeleted,
+        EndReason::CredentialCompromised => pb::EndReason::CredentialCompromised,
     }
 }
 
@@ -179,6 +191,9 @@ fn reason_from(reason: i32) -> Result<EndReason, Malformed> {
         Ok(pb::EndReason::LogoutOthers) => EndReason::LogoutOthers,
         Ok(pb::EndReason::ReplacedByLink) => EndReason::ReplacedByLink,
         Ok(pb::EndReason::AdminRevoked) => EndReason::AdminRevoked,
+        Ok(pb::EndReason::PrimaryReplaced) => EndReason::PrimaryReplaced,
+        Ok(pb::EndReason::AccountDeleted) => EndReason::AccountDeleted,
+        Ok(pb::EndReason::CredentialCompromised) => EndReason::CredentialCompromised,
         Ok(pb::EndReason::Unspecified) | Err(_) => return Err(Malformed("reason of a tombstone")),
     })
 }
@@ -222,6 +237,41 @@ impl TryFrom<pb::Tombstone> for Tombstone {
             region: region(tombstone.region)?,
             policy_version: tombstone.policy_version,
         })
+    }
+}
+
+impl From<&Stub> for pb::Stub {
+    fn from(stub: &Stub) -> Self {
+        Self {
+            session: raw(&stub.session),
+            seq: stub.seq,
+            reason: reason_to(stub.reason).into(),
+            log_index: stub.log_index,
+        }
+    }
+}
+
+impl TryFrom<pb::Stub> for Stub {
+    type Error = Malformed;
+    fn try_from(stub: pb::Stub) -> Result<Self, Malformed> {
+        Ok(Self {
+            session: id(&stub.session)?,
+            seq: stub.seq,
+            reason: reason_from(stub.reason)?,
+            log_index: stub.log_index,
+        })
+    }
+}
+
+impl From<&Deletion> for pb::Deletion {
+    fn from(deletion: &Deletion) -> Self {
+        Self { set_version: deletion.set_version, log_index: deletion.log_index, at_ms: deletion.at_ms }
+    }
+}
+
+impl From<pb::Deletion> for Deletion {
+    fn from(deletion: pb::Deletion) -> Self {
+        Self { set_version: deletion.set_version, log_index: deletion.log_index, at_ms: deletion.at_ms }
     }
 }
 

@@ -7,8 +7,9 @@ use kindred_core::command::{Command, Decision, Entry, Envelope, Proven};
 use super::Malformed;
 use super::bundle::{install_arm, install_from};
 use super::code::{number_from, of_account};
-use super::convert::{UNIT, account, each, id, ids, need, part, parts, raw, raw_account, raws, region};
+use super::convert::{UNIT, account, each, id, ids, maybe_id, need, part, parts, raw, raw_account, raws, region};
 use super::decision::{method_from, method_to};
+use super::life::{life_arm, life_from};
 use crate::proto::storage::v1 as pb;
 use crate::proto::storage::v1::command::Command as Arm;
 
@@ -90,7 +91,8 @@ impl TryFrom<pb::Proven> for Proven {
 
 impl From<&Command> for pb::Command {
     fn from(command: &Command) -> Self {
-        let arm = ticket_arm(command).or_else(|| install_arm(command)).unwrap_or_else(|| account_arm(command));
+        let special = ticket_arm(command).or_else(|| install_arm(command)).or_else(|| life_arm(command));
+        let arm = special.unwrap_or_else(|| account_arm(command));
         Self { command: Some(arm) }
     }
 }
@@ -132,7 +134,7 @@ fn ticket_arm(command: &Command) -> Option<Arm> {
 }
 
 /// Commands of an account, of the directory and of the shard itself. Names every command, so that a new one does not
-/// compile until it has a place here or in [`ticket_arm`].
+/// compile until it has a place here, in [`ticket_arm`] or in [`life_arm`].
 fn account_arm(command: &Command) -> Arm {
     match command {
         Command::Claim { account, claim, home } => {
@@ -153,11 +155,12 @@ fn account_arm(command: &Command) -> Arm {
         Command::SetLimit { account, limit } => {
             Arm::SetLimit(pb::SetLimit { account: raw_account(account), limit: *limit })
         }
-        Command::Link { ticket, device_key, device, approval } => Arm::Link(pb::Link {
+        Command::Link { ticket, device_key, device, approval, approver_key } => Arm::Link(pb::Link {
             ticket: raw(ticket),
             device_key: raw(device_key),
             device: Some(device.into()),
             approval: Some(approval.into()),
+            approver_key: approver_key.as_ref().map(raw),
         }),
         Command::DecideTicket { account, ticket, decision } => Arm::DecideTicket(pb::DecideTicket {
             account: raw_account(account),
@@ -190,6 +193,13 @@ fn account_arm(command: &Command) -> Arm {
         | Command::Expire { .. }
         | Command::Settle { .. } => unreachable!("a command of a ticket"),
         Command::Install { .. } => unreachable!("it has an arm of its own"),
+        Command::Revoke { .. }
+        | Command::Lock { .. }
+        | Command::Pin { .. }
+        | Command::RotateDeviceKey { .. }
+        | Command::ReplacePrimary { .. }
+        | Command::Delete { .. }
+        | Command::MarkDeleted { .. } => unreachable!("a command of an account's life"),
     }
 }
 
@@ -240,6 +250,7 @@ impl TryFrom<pb::Command> for Command {
                 device_key: id(&c.device_key)?,
                 device: part(c.device, "device of a Link")?,
                 approval: part(c.approval, "approval of a Link")?,
+                approver_key: maybe_id(c.approver_key.as_ref())?,
             },
             Arm::DecideTicket(c) => Self::DecideTicket {
                 account: account(&c.account)?,
@@ -252,6 +263,13 @@ impl TryFrom<pb::Command> for Command {
             }
             Arm::Tick(_) => Self::Tick,
             Arm::AckEffects(c) => Self::AckEffects { effects: c.effects },
+            arm @ (Arm::Revoke(_)
+            | Arm::Lock(_)
+            | Arm::Pin(_)
+            | Arm::RotateDeviceKey(_)
+            | Arm::ReplacePrimary(_)
+            | Arm::Delete(_)
+            | Arm::MarkDeleted(_)) => life_from(arm)?,
             Arm::AttachCode(c) => Self::AttachCode {
                 account: account(&c.account)?,
                 ticket: id(&c.ticket)?,

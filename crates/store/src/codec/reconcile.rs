@@ -37,8 +37,8 @@ impl From<&Compared> for pb::ReconcileAnswer {
         use pb::reconcile_answer::Verdict as Arm;
         let verdict = match &compared.verdict {
             Verdict::InSync => Arm::InSync(UNIT),
-            Verdict::Behind { changes, ended } => {
-                Arm::Behind(pb::Behind { changes: each(changes), ended: each(ended) })
+            Verdict::Behind { changes, ended, stubs } => {
+                Arm::Behind(pb::Behind { changes: each(changes), ended: each(ended), stubs: each(stubs) })
             }
             Verdict::Diverged(differences) => Arm::Diverged(pb::Differences {
                 unexpected: each(&differences.unexpected),
@@ -58,7 +58,11 @@ impl TryFrom<pb::ReconcileAnswer> for Compared {
         use pb::reconcile_answer::Verdict as Arm;
         let verdict = match need(answer.verdict, "verdict on a view")? {
             Arm::InSync(_) => Verdict::InSync,
-            Arm::Behind(behind) => Verdict::Behind { changes: parts(behind.changes)?, ended: parts(behind.ended)? },
+            Arm::Behind(behind) => Verdict::Behind {
+                changes: parts(behind.changes)?,
+                ended: parts(behind.ended)?,
+                stubs: parts(behind.stubs)?,
+            },
             Arm::Diverged(differences) => Verdict::Diverged(Differences {
                 unexpected: parts(differences.unexpected)?,
                 missing: ids(&differences.missing)?,
@@ -74,6 +78,7 @@ impl From<&Unexpected> for pb::Unexpected {
         use pb::unexpected::Standing as Arm;
         let standing = match &unexpected.standing {
             Standing::Ended(tombstone) => Arm::Ended(tombstone.as_ref().into()),
+            Standing::EndedBefore(stub) => Arm::EndedBefore(stub.into()),
             Standing::OtherSeq(seq) => Arm::OtherSeq(*seq),
             Standing::Unknown => Arm::Unknown(UNIT),
         };
@@ -87,6 +92,7 @@ impl TryFrom<pb::Unexpected> for Unexpected {
         use pb::unexpected::Standing as Arm;
         let standing = match need(unexpected.standing, "standing of a session")? {
             Arm::Ended(tombstone) => Standing::Ended(Box::new(tombstone.try_into()?)),
+            Arm::EndedBefore(stub) => Standing::EndedBefore(stub.try_into()?),
             Arm::OtherSeq(seq) => Standing::OtherSeq(seq),
             Arm::Unknown(_) => Standing::Unknown,
         };

@@ -38,6 +38,20 @@ impl From<&Outcome> for pb::Outcome {
             Outcome::Installed { set_version, auth_epoch, again } => {
                 Arm::Installed(pb::Installed { set_version: *set_version, auth_epoch: *auth_epoch, again: *again })
             }
+            Outcome::EndedBefore(stub) => Arm::EndedBefore(stub.into()),
+            Outcome::Locked { locked, auth_epoch } => {
+                Arm::Locked(pb::Locked { locked: *locked, auth_epoch: *auth_epoch })
+            }
+            Outcome::Session(session) => Arm::Session(session.as_ref().into()),
+            Outcome::Replaced { session, tombstones, set_version, auth_epoch } => Arm::Replaced(pb::Replaced {
+                session: raw(session),
+                tombstones: each(tombstones),
+                set_version: *set_version,
+                auth_epoch: *auth_epoch,
+            }),
+            Outcome::Deleted { stubs, set_version } => {
+                Arm::Deleted(pb::Deleted { stubs: each(stubs), set_version: *set_version })
+            }
         };
         Self { outcome: Some(outcome) }
     }
@@ -62,6 +76,16 @@ impl TryFrom<pb::Outcome> for Outcome {
                 set_version: ended.set_version,
                 auth_epoch: ended.auth_epoch,
             },
+            Arm::EndedBefore(stub) => Self::EndedBefore(stub.try_into()?),
+            Arm::Locked(pb::Locked { locked, auth_epoch }) => Self::Locked { locked, auth_epoch },
+            Arm::Session(session) => Self::Session(Box::new(session.try_into()?)),
+            Arm::Replaced(replaced) => Self::Replaced {
+                session: id(&replaced.session)?,
+                tombstones: parts(replaced.tombstones)?,
+                set_version: replaced.set_version,
+                auth_epoch: replaced.auth_epoch,
+            },
+            Arm::Deleted(deleted) => Self::Deleted { stubs: parts(deleted.stubs)?, set_version: deleted.set_version },
         })
     }
 }
@@ -106,6 +130,9 @@ impl From<&OutboxItem> for pb::OutboxItem {
                 claim: raw(claim),
                 home_epoch: *home_epoch,
             }),
+            Effect::MarkDeleted { account, claim } => {
+                Arm::MarkDeleted(pb::MarkDeleted { account: raw_account(account), claim: raw(claim) })
+            }
             Effect::AttachCode { account, ticket, requester } => Arm::AttachCode(pb::AttachCode {
                 account: raw_account(account),
                 ticket: raw(ticket),
@@ -131,6 +158,7 @@ impl TryFrom<pb::OutboxItem> for OutboxItem {
                 claim: id(&confirm.claim)?,
                 home_epoch: confirm.home_epoch,
             },
+            Arm::MarkDeleted(mark) => Effect::MarkDeleted { account: account(&mark.account)?, claim: id(&mark.claim)? },
             Arm::AttachCode(attach) => Effect::AttachCode {
                 account: account(&attach.account)?,
                 ticket: id(&attach.ticket)?,

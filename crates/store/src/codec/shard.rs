@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use kindred_core::canonical::DeviceProof;
 use kindred_core::command::{Answer, Committed, Query, SessionStatus, Submission, TicketAnswer};
+use kindred_core::id::ShardId;
 
 use super::convert::{UNIT, account, each, id, maybe_id, need, part, parts, raw, raw_account};
 use super::reply::{reply_from, reply_to};
@@ -41,6 +42,7 @@ impl From<&Submission> for pb::Submission {
         Self {
             envelope: Some((&submission.envelope).into()),
             proof: submission.proof.as_ref().map(Into::into),
+            possession: submission.possession.as_ref().map(Into::into),
             reference: submission.reference.as_deref().map(Bytes::copy_from_slice),
             propose_within_ms: submission.propose_within_ms,
         }
@@ -53,6 +55,7 @@ impl TryFrom<pb::Submission> for Submission {
         Ok(Self {
             envelope: part(submission.envelope, "envelope of a submission")?,
             proof: submission.proof.map(TryInto::try_into).transpose()?,
+            possession: submission.possession.map(TryInto::try_into).transpose()?,
             reference: submission.reference.map(Into::into),
             propose_within_ms: submission.propose_within_ms,
         })
@@ -65,6 +68,7 @@ impl From<&Committed> for pb::Committed {
             reply: Some(reply_to(&committed.reply)),
             log_index: committed.log_index,
             shard_time_ms: committed.shard_time_ms,
+            nonce: Bytes::copy_from_slice(&committed.nonce),
         }
     }
 }
@@ -76,6 +80,7 @@ impl TryFrom<pb::Committed> for Committed {
             reply: reply_from(committed.reply)?,
             log_index: committed.log_index,
             shard_time_ms: committed.shard_time_ms,
+            nonce: committed.nonce.into(),
         })
     }
 }
@@ -99,6 +104,9 @@ impl From<&Query> for pb::Query {
             Query::Outcome(account, ticket) => {
                 Arm::Outcome(pb::OutcomeQuery { account: raw_account(account), ticket: raw(ticket) })
             }
+            Query::Nonce(shard, nonce) => {
+                Arm::Nonce(pb::NonceQuery { shard: shard.0, nonce: Bytes::copy_from_slice(nonce) })
+            }
             Query::Code(account) => Arm::Code(raw_account(account)),
             Query::Export(after) => Arm::Export(bundle::export_to(after.as_ref())),
             Query::Reconcile(account, believed) => Arm::Reconcile(reconcile::query_to(account, believed)),
@@ -119,6 +127,7 @@ impl TryFrom<pb::Query> for Query {
             Arm::Ticket(bytes) => Self::Ticket(id(&bytes)?),
             Arm::Directory(bytes) => Self::Directory(account(&bytes)?),
             Arm::Outcome(q) => Self::Outcome(account(&q.account)?, id(&q.ticket)?),
+            Arm::Nonce(q) => Self::Nonce(ShardId(q.shard), q.nonce.into()),
             Arm::Code(bytes) => Self::Code(account(&bytes)?),
             Arm::Export(query) => Self::Export(bundle::export_from(&query)?),
             Arm::Reconcile(query) => {
@@ -145,6 +154,10 @@ impl From<&Answer> for pb::Answer {
             Answer::Outcome(outcome) => Arm::Outcome(pb::OutcomeAnswer { outcome: outcome.as_ref().map(Into::into) }),
             Answer::Export(page) => Arm::Export(page.as_ref().into()),
             Answer::Reconcile(compared) => Arm::Reconcile(compared.as_deref().map(Into::into).unwrap_or_default()),
+            Answer::Deleted(deletion) => Arm::Deleted(deletion.into()),
+            Answer::Nonce { is_fresh, next } => {
+                Arm::Nonce(pb::NonceAnswer { is_fresh: *is_fresh, next: Bytes::copy_from_slice(next) })
+            }
             Answer::Code(code) => Arm::Code(code.as_deref().map(Into::into).unwrap_or_default()),
         };
         Self { answer: Some(answer) }
@@ -168,6 +181,8 @@ impl TryFrom<pb::Answer> for Answer {
             Arm::Export(page) => Self::Export(Box::new(page.try_into()?)),
             Arm::Reconcile(pb::ReconcileAnswer { account: None, .. }) => Self::Reconcile(None),
             Arm::Reconcile(compared) => Self::Reconcile(Some(Box::new(compared.try_into()?))),
+            Arm::Deleted(deletion) => Self::Deleted(deletion.into()),
+            Arm::Nonce(a) => Self::Nonce { is_fresh: a.is_fresh, next: a.next.into() },
             Arm::Code(pb::CodeAnswer { ticket: None, .. }) => Self::Code(None),
             Arm::Code(a) => Self::Code(Some(Box::new(a.try_into()?))),
         })
@@ -184,6 +199,10 @@ impl From<&SessionStatus> for pb::session_answer::Status {
             SessionStatus::Active(session) => Self::Active(session.as_ref().into()),
             SessionStatus::Ended(tombstone) => Self::Ended(tombstone.as_ref().into()),
             SessionStatus::Unknown => Self::Unknown(UNIT),
+            SessionStatus::Suspended { session, since_ms } => {
+                Self::Suspended(pb::Suspended { session: Some(session.as_ref().into()), since_ms: *since_ms })
+            }
+            SessionStatus::Stub(stub) => Self::Stub(stub.into()),
         }
     }
 }
@@ -196,6 +215,10 @@ impl TryFrom<pb::session_answer::Status> for SessionStatus {
             Status::Active(session) => Self::Active(Box::new(session.try_into()?)),
             Status::Ended(tombstone) => Self::Ended(Box::new(tombstone.try_into()?)),
             Status::Unknown(_) => Self::Unknown,
+            Status::Suspended(s) => {
+                Self::Suspended { session: Box::new(part(s.session, "session of a suspension")?), since_ms: s.since_ms }
+            }
+            Status::Stub(stub) => Self::Stub(stub.try_into()?),
         })
     }
 }

@@ -3,9 +3,11 @@
 use std::fmt::Write as _;
 
 use kindred_core::bundle::{Bundle, Page};
-use kindred_core::command::{Answer, Command, Committed, Compared, Outcome, Proven, Query, Submission};
-use kindred_core::id::{AccountId, ClaimId, Digest, RegionIndex, SessionId, TicketId, hex};
-use kindred_core::model::SetChange;
+use kindred_core::command::{
+    Answer, Command, Committed, Compared, Entry, Envelope, Outcome, Proven, Query, Submission,
+};
+use kindred_core::id::{AccountId, ClaimId, Digest, RegionIndex, RequestId, SessionId, TicketId, hex};
+use kindred_core::model::{EndReason, SetChange, Stub};
 use kindred_core::reconcile::{Believed, Differences, Set, Standing, Unexpected, Verdict};
 use kindred_store::codec;
 
@@ -17,6 +19,7 @@ fn bundle() -> Bundle {
     Bundle {
         account: samples::account(),
         tombstones: vec![samples::tombstone(4), samples::tombstone(5)],
+        stubs: vec![],
         linked: vec![(TicketId([1; 16]), samples::receipt())],
         time_ms: 99,
     }
@@ -70,8 +73,8 @@ fn answers() -> Vec<Answer> {
         })),
         Answer::Reconcile(None),
         verdict(Verdict::InSync),
-        verdict(Verdict::Behind { changes: vec![change], ended: vec![samples::tombstone(4)] }),
-        verdict(Verdict::Behind { changes: vec![], ended: vec![] }),
+        verdict(Verdict::Behind { changes: vec![change], ended: vec![samples::tombstone(4)], stubs: vec![] }),
+        verdict(Verdict::Behind { changes: vec![], ended: vec![], stubs: vec![] }),
         verdict(Verdict::Diverged(differences)),
         verdict(Verdict::Diverged(Differences::default())),
     ]
@@ -82,10 +85,10 @@ fn installs_exports_and_views_come_back() {
     let envelope = samples::envelope(Proven::Operator("ops".into()), install());
     let entry = samples::entry(vec![envelope.clone()]);
     assert_eq!(codec::decode_entry(&codec::encode_entry(&entry)), Ok(entry));
-    let submission = Submission { envelope, proof: None, reference: None, propose_within_ms: 5 };
+    let submission = Submission { envelope, proof: None, reference: None, possession: None, propose_within_ms: 5 };
     assert_eq!(codec::decode_submission(&codec::encode_submission(&submission)), Ok(submission));
     for outcome in outcomes() {
-        let committed = Committed { reply: Ok(outcome), log_index: 1, shard_time_ms: 2 };
+        let committed = Committed { reply: Ok(outcome), log_index: 1, shard_time_ms: 2, nonce: Vec::new() };
         assert_eq!(codec::decode_committed(&codec::encode_committed(&committed)), Ok(committed));
     }
     for query in queries() {
@@ -113,7 +116,7 @@ fn bytes_of_installs_are_what_they_always_were() {
     let entry = samples::entry(vec![samples::envelope(Proven::Operator("ops".into()), install())]);
     writeln!(now, "entry.install {}", hex(&codec::encode_entry(&entry))).unwrap();
     for (n, outcome) in outcomes().into_iter().enumerate() {
-        let committed = Committed { reply: Ok(outcome), log_index: 1, shard_time_ms: 2 };
+        let committed = Committed { reply: Ok(outcome), log_index: 1, shard_time_ms: 2, nonce: Vec::new() };
         writeln!(now, "committed.{n} {}", hex(&codec::encode_committed(&committed))).unwrap();
     }
     for (n, query) in queries().into_iter().enumerate() {
@@ -123,4 +126,26 @@ fn bytes_of_installs_are_what_they_always_were() {
         writeln!(now, "answer.{n} {}", hex(&codec::encode_answer(&answer))).unwrap();
     }
     assert_eq!(now, GOLDEN, "the format has changed:\n{now}");
+}
+
+#[test]
+fn sessions_that_ended_long_ago_come_along() {
+    let stub = Stub { session: SessionId([6; 16]), seq: 7, reason: EndReason::SelfLogout, log_index: 8 };
+    let account = samples::account_id();
+    let command = Command::Install {
+        bundle: Box::new(Bundle { stubs: vec![stub], ..bundle() }),
+        claim: ClaimId([2; 16]),
+        home: RegionIndex(3),
+    };
+    let envelope = Envelope { request: RequestId([1; 16]), policy_version: 0, proven: Proven::Cluster, command };
+    let entry = Entry { elapsed_ms: 1, wall_ms: 2, entropy: [3; 32], commands: vec![envelope] };
+    assert_eq!(codec::decode_entry(&codec::encode_entry(&entry)), Ok(entry));
+    let before = Unexpected { session: stub.session, seq: stub.seq, standing: Standing::EndedBefore(stub) };
+    for verdict in [
+        Verdict::Behind { changes: vec![], ended: vec![], stubs: vec![stub] },
+        Verdict::Diverged(Differences { unexpected: vec![before], ..Differences::default() }),
+    ] {
+        let answer = Answer::Reconcile(Some(Box::new(Compared { account: samples::account(), verdict })));
+        assert_eq!(codec::decode_answer(&codec::encode_answer(&answer)), Ok(answer), "{account}");
+    }
 }

@@ -56,8 +56,8 @@ fn submissions_and_their_answers_come_back() {
     for (n, submission) in (0..).zip(samples::submissions()) {
         holds(n, &submission, codec::encode_submission, codec::decode_submission);
     }
-    for (n, reply) in (0..).zip(samples::replies()) {
-        let committed = Committed { reply, log_index: n, shard_time_ms: 2 };
+    for (n, reply) in (0..).zip(samples::replies().into_iter().chain(samples::later_replies())) {
+        let committed = Committed { reply, log_index: n, shard_time_ms: 2, nonce: vec![3; 24] };
         holds(n, &committed, codec::encode_committed, codec::decode_committed);
     }
 }
@@ -91,7 +91,8 @@ fn the_name_of_a_bad_field_survives_if_this_version_knows_it() {
     ];
     for (field, read) in fields.into_iter().map(|field| (field, field)).chain([("of a later version", "request")]) {
         let reply = Err(Rejection::InvalidRequest(field));
-        let bytes = codec::encode_committed(&Committed { reply, log_index: 1, shard_time_ms: 2 });
+        let committed = Committed { reply, log_index: 1, shard_time_ms: 2, nonce: vec![] };
+        let bytes = codec::encode_committed(&committed);
         assert_eq!(codec::decode_committed(&bytes).unwrap().reply, Err(Rejection::InvalidRequest(read)));
     }
 }

@@ -8,7 +8,7 @@ use kindred_core::id::{Digest, RequestId, ShardId, TicketId, hex, unhex};
 use kindred_core::model::{ApprovalKind, Method, Rejection, Ticket, TicketState};
 use kindred_core::state::{Key, Record, Timer};
 use kindred_store::codec;
-use kindred_store::keys::{self, StateKey};
+use kindred_store::keys;
 
 use crate::samples;
 
@@ -91,18 +91,18 @@ fn records_commands_and_messages_of_codes_come_back() {
     for (key, record) in records() {
         assert_eq!(codec::decode_record(&key, &codec::encode_record(&record)), Ok(record));
         let bytes = keys::state(ShardId(7), 3, &key);
-        assert_eq!(keys::parse_state(&bytes), Ok((ShardId(7), 3, StateKey::Record(key))));
+        assert_eq!(keys::parse_state(&bytes), Ok((ShardId(7), 3, key)));
     }
     for command in commands() {
         let entry = samples::entry(vec![samples::envelope(Proven::Cluster, command.clone())]);
         assert_eq!(codec::decode_entry(&codec::encode_entry(&entry)), Ok(entry));
         let envelope = samples::envelope(Proven::Cluster, command);
         let typed = Some(b"BCDFGHJK".to_vec());
-        let submission = Submission { envelope, proof: None, reference: typed, propose_within_ms: 5 };
+        let submission = Submission { envelope, proof: None, possession: None, reference: typed, propose_within_ms: 5 };
         assert_eq!(codec::decode_submission(&codec::encode_submission(&submission)), Ok(submission));
     }
     for rejection in rejections() {
-        let committed = Committed { reply: Err(rejection), log_index: 1, shard_time_ms: 2 };
+        let committed = Committed { reply: Err(rejection), log_index: 1, shard_time_ms: 2, nonce: Vec::new() };
         assert_eq!(codec::decode_committed(&codec::encode_committed(&committed)), Ok(committed));
     }
     let query = Query::Code(samples::account_id());

@@ -1,6 +1,6 @@
 use kindred_core::id::{AccountId, DeviceKey, RequestId, SessionId, ShardId, TicketId};
 use kindred_core::state::{Key, Timer};
-use kindred_store::keys::{self, MetaKey, StateKey};
+use kindred_store::keys::{self, MetaKey};
 
 use crate::samples::Random;
 
@@ -14,11 +14,11 @@ fn id<const N: usize>(random: &mut Random) -> [u8; N] {
     [[0, 1, 0xFF][random.below(3)]; N]
 }
 
-fn key(random: &mut Random) -> StateKey {
+fn key(random: &mut Random) -> Key {
     let number = [0, 1, 255, 256, u64::MAX][random.below(5)];
     let (ticket, request) = (TicketId(id(random)), RequestId(id(random)));
     let account = account(random);
-    StateKey::Record(match random.below(12) {
+    match random.below(14) {
         0 => Key::Shard,
         1 => Key::Directory(account),
         2 => Key::Account(account),
@@ -30,19 +30,23 @@ fn key(random: &mut Random) -> StateKey {
         8 => Key::TicketReply(ticket, request),
         9 => Key::Timer(
             number,
-            match random.below(7) {
+            match random.below(9) {
                 0 => Timer::TicketDeadline(ticket),
                 1 => Timer::Saga(ticket),
                 2 => Timer::TicketRemoval(ticket),
                 3 => Timer::AccountReplyRemoval(account, request),
                 4 => Timer::TicketReplyRemoval(ticket, request),
                 5 => Timer::OutcomeRemoval(account, ticket),
+                6 => Timer::TombstoneAgeing(account, SessionId(id(random))),
+                7 => Timer::Erasure(account),
                 _ => Timer::Removals(number),
             },
         ),
         10 => Key::Outbox(number),
-        _ => return StateKey::KeyIndex(account, DeviceKey(id(random))),
-    })
+        11 => Key::Stub(account, SessionId(id(random))),
+        12 => Key::Deleted(account),
+        _ => Key::KeyIndex(account, DeviceKey(id(random))),
+    }
 }
 
 #[test]
@@ -50,7 +54,7 @@ fn the_order_of_keys_on_disk_is_the_order_of_keys_in_core() {
     let mut random = Random(1);
     let mut keys: Vec<_> = (0..3_000).map(|_| key(&mut random)).collect();
     keys.sort();
-    let bytes: Vec<_> = keys.iter().map(|key| keys::state_key(ShardId(7), 3, key)).collect();
+    let bytes: Vec<_> = keys.iter().map(|key| keys::state(ShardId(7), 3, key)).collect();
     for (keys, bytes) in keys.windows(2).zip(bytes.windows(2)) {
         assert_eq!(keys[0].cmp(&keys[1]), bytes[0].cmp(&bytes[1]), "{keys:?}");
     }
@@ -61,7 +65,7 @@ fn every_key_reads_back_as_itself() {
     let mut random = Random(2);
     for _ in 0..3_000 {
         let key = key(&mut random);
-        let bytes = keys::state_key(ShardId(7), 3, &key);
+        let bytes = keys::state(ShardId(7), 3, &key);
         assert_eq!(keys::parse_state(&bytes), Ok((ShardId(7), 3, key)));
     }
 }
@@ -70,7 +74,7 @@ fn every_key_reads_back_as_itself() {
 fn a_key_that_is_cut_or_extended_is_malformed() {
     let mut random = Random(3);
     for _ in 0..300 {
-        let mut bytes = keys::state_key(ShardId(7), 3, &key(&mut random));
+        let mut bytes = keys::state(ShardId(7), 3, &key(&mut random));
         for end in 0..bytes.len() {
             assert!(keys::parse_state(&bytes[..end]).is_err(), "{end} bytes of {bytes:?}");
         }
@@ -83,11 +87,11 @@ fn a_key_that_is_cut_or_extended_is_malformed() {
 fn a_mutated_key_never_panics_and_reads_only_as_what_it_spells() {
     let mut random = Random(4);
     for _ in 0..20_000 {
-        let mut bytes = keys::state_key(ShardId(7), 3, &key(&mut random));
+        let mut bytes = keys::state(ShardId(7), 3, &key(&mut random));
         let at = random.below(bytes.len());
         bytes[at] = u8::try_from(random.below(256)).unwrap();
         if let Ok((shard, generation, key)) = keys::parse_state(&bytes) {
-            assert_eq!(keys::state_key(shard, generation, &key), bytes, "one key, one spelling");
+            assert_eq!(keys::state(shard, generation, &key), bytes, "one key, one spelling");
         }
     }
 }
@@ -99,11 +103,11 @@ fn ranges_hold_exactly_their_shard_and_generation() {
         let (from, to) = keys::state_range(ShardId(shard), generation);
         for _ in 0..200 {
             let key = key(&mut random);
-            let inside = keys::state_key(ShardId(shard), generation, &key);
+            let inside = keys::state(ShardId(shard), generation, &key);
             assert!(from <= inside && inside < to);
             let next = match generation.checked_add(1) {
-                Some(next) => keys::state_key(ShardId(shard), next, &key),
-                None => keys::state_key(ShardId(shard + 1), 0, &key),
+                Some(next) => keys::state(ShardId(shard), next, &key),
+                None => keys::state(ShardId(shard + 1), 0, &key),
             };
             assert!(next >= to);
         }

@@ -42,6 +42,7 @@ pub fn session(n: u8) -> Session {
         key_generation: 4,
         record_version: 5,
         quarantine_until_ms: 86_400_000,
+        pinned: false,
     }
 }
 
@@ -62,6 +63,8 @@ pub fn account() -> Account {
         claim: ClaimId([9; 16]),
         registered_at_ms: 10,
         sessions: vec![primary(), session(2)],
+        locked_at_ms: None,
+        record_version: 0,
     }
 }
 
@@ -194,6 +197,39 @@ pub fn rejections() -> Vec<Rejection> {
     ]
 }
 
+/// Those that came later: they stand behind all others, so that no line of golden.txt moves.
+pub fn later_rejections() -> Vec<Rejection> {
+    vec![
+        Rejection::NonceStale { nonce: vec![1; 24] },
+        Rejection::AccountLocked,
+        Rejection::SessionPinned { session: SessionId([2; 16]) },
+    ]
+}
+
+/// See [`later_rejections`].
+pub fn later_outcomes() -> Vec<Outcome> {
+    vec![
+        Outcome::EndedBefore(stub()),
+        Outcome::Locked { locked: true, auth_epoch: 1 },
+        Outcome::Session(Box::new(Session { pinned: true, ..session(1) })),
+        Outcome::Replaced {
+            session: SessionId([1; 16]),
+            tombstones: vec![tombstone(2)],
+            set_version: 3,
+            auth_epoch: 4,
+        },
+        Outcome::Deleted { stubs: vec![stub()], set_version: 5 },
+    ]
+}
+
+pub fn stub() -> Stub {
+    Stub { session: SessionId([1; 16]), seq: 2, reason: EndReason::AccountDeleted, log_index: 3 }
+}
+
+pub fn deletion() -> Deletion {
+    Deletion { set_version: 1, log_index: 2, at_ms: 3 }
+}
+
 pub fn outcomes() -> Vec<Outcome> {
     vec![
         Outcome::Done,
@@ -208,6 +244,10 @@ pub fn outcomes() -> Vec<Outcome> {
 
 pub fn replies() -> Vec<Reply> {
     outcomes().into_iter().map(Ok).chain(rejections().into_iter().map(Err)).collect()
+}
+
+pub fn later_replies() -> Vec<Reply> {
+    later_outcomes().into_iter().map(Ok).chain(later_rejections().into_iter().map(Err)).collect()
 }
 
 fn kept(reply: Reply) -> Record {
@@ -287,8 +327,40 @@ pub fn records() -> Vec<(Key, Record)> {
     );
     all.push((Key::TicketReply(ticket_id, RequestId([1; 16])), kept(Ok(Outcome::Done))));
     all.extend(timers().into_iter().map(|timer| (Key::Timer(77, timer), Record::Timer)));
-    let removals = timers().into_iter().filter(|timer| timer.is_removal()).collect();
+    let removals = timers().into_iter().filter(|timer| timer.may_share()).collect();
     all.push((Key::Timer(77, Timer::Removals(7)), Record::Removals(removals)));
+    all.extend(later_records());
+    all
+}
+
+/// See [`later_rejections`].
+fn later_records() -> Vec<(Key, Record)> {
+    let account = account_id();
+    let effect = Effect::MarkDeleted { account: account.clone(), claim: ClaimId([2; 16]) };
+    let mut all = vec![
+        (Key::Stub(account.clone(), SessionId([1; 16])), Record::Stub(stub())),
+        (Key::Deleted(account.clone()), Record::Deleted(deletion())),
+        (Key::Directory(account.clone()), Record::Directory(directory_entry(DirectoryState::Deleted))),
+        (
+            Key::Account(account.clone()),
+            Record::Account(Account {
+                locked_at_ms: Some(0),
+                record_version: 11,
+                sessions: vec![Session { pinned: true, ..session(2) }],
+                ..self::account()
+            }),
+        ),
+        (Key::Outbox(11), Record::Outbox(OutboxItem { id: 11, due_ms: 12, effect })),
+        (Key::Timer(77, Timer::TombstoneAgeing(account.clone(), SessionId([1; 16]))), Record::Timer),
+        (Key::Timer(77, Timer::Erasure(account.clone())), Record::Timer),
+    ];
+    let reasons = [EndReason::PrimaryReplaced, EndReason::AccountDeleted, EndReason::CredentialCompromised];
+    for (n, reason) in (20..).zip(reasons) {
+        let ended = Tombstone { reason, ..tombstone(n) };
+        all.push((Key::Tombstone(account.clone(), ended.session.id), Record::Tombstone(ended)));
+    }
+    let request = RequestId([3; 16]);
+    all.extend(later_replies().into_iter().map(|reply| (Key::AccountReply(account.clone(), request), kept(reply))));
     all
 }
 
@@ -313,12 +385,44 @@ pub fn commands() -> Vec<Command> {
             device_key,
             device,
             approval: approval(ApprovalKind::LinkReplacing(SessionId([8; 16]))),
+            approver_key: None,
         },
         Command::DecideTicket { account: account.clone(), ticket, decision: Decision::Cancelled },
         Command::Unlink { account: account.clone(), session: SessionId([4; 16]) },
         Command::UnlinkOthers { account, keep: SessionId([4; 16]), set_version: 5 },
         Command::Tick,
         Command::AckEffects { effects: vec![1, 300] },
+    ]
+    .into_iter()
+    .chain(later_commands())
+    .collect()
+}
+
+/// See [`later_rejections`].
+fn later_commands() -> Vec<Command> {
+    let (account, session) = (account_id(), SessionId([4; 16]));
+    let (device_key, device) = (DeviceKey([3; 32]), self::session(1).device);
+    vec![
+        Command::Revoke { account: account.clone(), session },
+        Command::Lock { account: account.clone(), locked: true },
+        Command::Pin { account: account.clone(), session, pinned: true },
+        Command::RotateDeviceKey { account: account.clone(), session, device_key },
+        Command::ReplacePrimary {
+            account: account.clone(),
+            device_key,
+            device: device.clone(),
+            keep_companions: true,
+            ends: vec![session, SessionId([5; 16])],
+        },
+        Command::Delete { account: account.clone(), set_version: 6 },
+        Command::MarkDeleted { account, claim: ClaimId([2; 16]) },
+        Command::Link {
+            ticket: TicketId([1; 16]),
+            device_key,
+            device,
+            approval: approval(ApprovalKind::Link),
+            approver_key: Some(DeviceKey([6; 32])),
+        },
     ]
 }
 
@@ -359,12 +463,14 @@ pub fn submissions() -> Vec<Submission> {
     let of = |command, proof, reference| Submission {
         envelope: envelope(Proven::Cluster, command),
         proof,
+        possession: None,
         reference,
         propose_within_ms: 60_000,
     };
     let mut all: Vec<_> = commands().into_iter().map(|command| of(command, None, None)).collect();
     all.push(of(Command::Tick, Some(proof), Some(vec![1; 34])));
-    all.push(of(Command::Tick, Some(bare), Some(vec![])));
+    all.push(of(Command::Tick, Some(bare.clone()), Some(vec![])));
+    all.push(Submission { possession: Some(bare), ..of(Command::Tick, None, None) });
     all
 }
 
@@ -378,6 +484,8 @@ pub fn queries() -> Vec<Query> {
         Query::Ticket(TicketId([4; 16])),
         Query::Directory(account.clone()),
         Query::Outcome(account, TicketId([5; 16])),
+        Query::Nonce(ShardId(100), vec![6; 24]),
+        Query::Nonce(ShardId(0), vec![]),
     ]
 }
 
@@ -411,5 +519,13 @@ pub fn answers() -> Vec<Answer> {
         Answer::Directory(Some(directory_entry(DirectoryState::Home { home_epoch: 1 }))),
         Answer::Outcome(None),
         Answer::Outcome(Some(TicketOutcome::Linked(receipt()))),
+        Answer::Session {
+            status: SessionStatus::Suspended { session: Box::new(session(1)), since_ms: 0 },
+            set_version: Some(1),
+        },
+        Answer::Session { status: SessionStatus::Stub(stub()), set_version: Some(2) },
+        Answer::Deleted(deletion()),
+        Answer::Nonce { is_fresh: false, next: vec![] },
+        Answer::Nonce { is_fresh: true, next: vec![7; 24] },
     ]
 }

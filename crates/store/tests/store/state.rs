@@ -46,8 +46,11 @@ fn same(engine: &Arc<SimEngine>, memory: &Memory) {
     }
     for (account, n) in [("anna", 2), ("anna", 5), ("bert", 2), ("anna", 99)] {
         let (account, key) = (AccountId::new(account.as_bytes()).unwrap(), DeviceKey([n; 32]));
-        let found = view.tombstone_by_key(&account, &key).unwrap();
-        assert_eq!(found, memory.tombstone_by_key(&account, &key).unwrap());
+        assert_eq!(view.ended_by_key(&account, &key).unwrap(), memory.ended_by_key(&account, &key).unwrap());
+        for limit in [0, 1, 2, 100] {
+            assert_eq!(view.tombstones(&account, limit).unwrap(), memory.tombstones(&account, limit).unwrap());
+            assert_eq!(view.ended_keys(&account, limit).unwrap(), memory.ended_keys(&account, limit).unwrap());
+        }
     }
 }
 
@@ -64,7 +67,8 @@ fn the_view_over_an_engine_answers_like_the_one_in_memory() {
         let changes: Vec<Change> = samples::records()
             .into_iter()
             .filter_map(|(key, record)| match (random.below(4), &key) {
-                (0, Key::Tombstone(..)) => Some((key, Some(record))), // kept for ever
+                // Never without a stub in its place, which this does not have.
+                (0, Key::Tombstone(..)) => Some((key, Some(record))),
                 (0, _) => Some((key, None)),
                 (1, _) => Some((key, Some(record))),
                 _ => None,
@@ -99,7 +103,7 @@ fn ended(session: u8, set_version: u64) -> Change {
 
 fn latest(engine: &Arc<SimEngine>, generation: u32) -> Option<SessionId> {
     let view = StateView::new(&**engine, SHARD, generation);
-    view.tombstone_by_key(&samples::account_id(), &DeviceKey([50; 32])).unwrap().map(|t| t.session.id)
+    view.ended_by_key(&samples::account_id(), &DeviceKey([50; 32])).unwrap()
 }
 
 #[test]
@@ -154,5 +158,29 @@ fn a_damaged_record_is_an_error_and_not_an_absence() {
     assert!(view.get(&key).is_err());
     assert!(view.timers(10, 10).is_err());
     assert!(view.outbox(0, 10).is_err());
-    assert!(view.tombstone_by_key(&samples::account_id(), &DeviceKey([50; 32])).is_err());
+    assert!(view.tombstones(&samples::account_id(), 9).is_err());
+    assert!(view.ended_by_key(&samples::account_id(), &DeviceKey([50; 32])).is_err());
+}
+
+#[test]
+fn a_device_key_is_found_through_a_stub_and_forgotten_on_demand() {
+    let engine = SimEngine::new();
+    let (account, key) = (samples::account_id(), DeviceKey([50; 32]));
+    commit(&engine, 0, &[ended(7, 10)]);
+    let session = SessionId([7; 16]);
+    let stub = kindred_core::model::Stub { session, ..samples::stub() };
+    let aged = [
+        (Key::Tombstone(account.clone(), session), None),
+        (Key::Stub(account.clone(), session), Some(Record::Stub(stub))),
+    ];
+    commit(&engine, 0, &aged);
+    assert_eq!(latest(&engine, 0), Some(session));
+    commit(&engine, 0, &[(Key::KeyIndex(account.clone(), key), None)]);
+    assert_eq!(latest(&engine, 0), None);
+
+    // A name that leads nowhere is damage, and not an unknown key.
+    commit(&engine, 0, &[ended(8, 11)]);
+    commit(&engine, 0, &[(Key::Tombstone(account.clone(), SessionId([8; 16])), None)]);
+    let view = StateView::new(&*engine, SHARD, 0);
+    assert!(view.ended_by_key(&account, &key).is_err());
 }
