@@ -81,7 +81,8 @@ fuzz: setup ## mangled bytes to every decoder, FUZZ_ROUNDS (50) times as many as
 .fuzz: export FUZZ_SEED := $(or $(FUZZ_SEED),$(shell date +%s))
 .fuzz:
 	@echo "FUZZ_ROUNDS=$(FUZZ_ROUNDS) FUZZ_SEED=$(FUZZ_SEED) make fuzz repeats this run"
-	@cargo test --workspace --quiet --no-fail-fast --lib --bins --test fuzz --test store --test bad_input -- fuzz mangled
+	@cargo test --workspace --quiet --no-fail-fast --test fuzz
+	@cargo test --workspace --quiet --no-fail-fast --lib --bins --test store --test bad_input -- fuzz mangled
 
 bench: setup ## links, validations, pairings, watches: per second and latency, three processes (BENCH=flags)
 	@$(MAKE) --no-print-directory build

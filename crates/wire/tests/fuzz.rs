@@ -90,6 +90,7 @@ fn whole_accounts_and_cursors() {
     let whole = Bundle {
         account: samples::account(),
         tombstones: vec![samples::tombstone(4), samples::tombstone(5)],
+        stubs: vec![(&samples::tombstone(6)).into()],
         linked: vec![(TicketId([1; 16]), samples::receipt())],
         time_ms: 99,
     };

@@ -71,6 +71,7 @@ fn moving(id: AccountId) -> Bundle {
         key_generation: 1,
         record_version: 1,
         quarantine_until_ms: 0,
+        pinned: false,
     };
     let account = Account {
         set_digest: digest::empty(&id),
@@ -84,6 +85,8 @@ fn moving(id: AccountId) -> Bundle {
         claim: ClaimId([4; 16]),
         registered_at_ms: 1,
         sessions: vec![phone],
+        locked_at_ms: None,
+        record_version: 1,
     };
-    Bundle { account, tombstones: Vec::new(), linked: Vec::new(), time_ms: 5 }
+    Bundle { account, tombstones: Vec::new(), stubs: Vec::new(), linked: Vec::new(), time_ms: 5 }
 }

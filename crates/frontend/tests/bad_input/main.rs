@@ -141,6 +141,33 @@ fn every_rpc_is_closed_to_some_role() {
     }
 }
 
+#[tokio::test]
+async fn an_operator_without_a_proof_must_say_about_which_account() {
+    for method in world::public_methods() {
+        let is_for_both = [Role::Gateway, Role::Operator].iter().all(|role| world::roles(&method).contains(role));
+        let row = TABLE.iter().find(|row| row.method == method).unwrap();
+        let is_by_proof = row.expect[0].1 == Expect::Reason(Reason::CallerNotAllowed);
+        if is_for_both && is_by_proof {
+            let world = World::new().await;
+            let answer = world.send_as(Role::Operator, &method, Vec::new()).await;
+            let status = answer.unwrap_err();
+            assert_eq!(metadata(&status).get("field").map(String::as_str), Some("account"), "{method}: {status:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_new_key_that_is_not_proved_to_be_held_is_not_taken() {
+    for method in ["kindred.account.v1.Account/ReplacePrimary", "kindred.session.v1.Session/RotateDeviceKey"] {
+        let world = World::new().await;
+        let before = world.held();
+        let body = world::dispossessed(method, &world.good(method));
+        let status = world.send_as(Role::Gateway, method, body).await.unwrap_err();
+        assert_eq!(Reason::of(&status), Some(Reason::ProofInvalid), "{method}");
+        assert_eq!(world.changed_since(&before), None);
+    }
+}
+
 /// The tester, tested: it sees another reason, another field, an answer where there should be none, and a change.
 #[tokio::test]
 async fn a_wrong_line_in_the_table_would_be_noticed() {

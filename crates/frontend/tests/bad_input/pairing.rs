@@ -57,7 +57,7 @@ fn device(world: &World, case: Case) -> Device {
 }
 
 fn open(world: &World, case: Case) -> pb::OpenTicketRequest {
-    let device = world.cluster.device();
+    let device = &world.opener;
     let location = "l".repeat(if case == Case::Oversized { 65 } else { 4 });
     let requester = Requester { location, ..Requester::default() };
     let mut proof = device.sign_open(world.cluster.request(), &requester);
@@ -94,7 +94,7 @@ fn watch(world: &World, case: Case) -> pb::WatchTicketRequest {
         Case::Oversized => Access::WatchSecret(raw(&[7; 4_096])),
         _ => Access::Proof(proof),
     };
-    pb::WatchTicketRequest { ticket: raw(&placed(ticket.as_bytes(), case)), access: Some(access), ..Default::default() }
+    pb::WatchTicketRequest { ticket: raw(&placed(ticket.as_bytes(), case)), access: Some(access) }
 }
 
 fn scan(world: &World, case: Case) -> pb::ScanTicketRequest {
@@ -145,16 +145,15 @@ fn deny(world: &World, case: Case) -> pb::DenyTicketRequest {
         Case::ForeignAccount => world.bob.clone(),
         _ => phone(world, case),
     };
-    let method = if case == Case::Transplanted { arguments::METHOD_CANCEL } else { arguments::METHOD_DENY };
-    let mut proof = member.sign(method, world.cluster.request(), &arguments::deny(&world.ticket()));
+    let request = world.cluster.request();
+    let mut proof = match case {
+        Case::Transplanted => member.sign(arguments::METHOD_CANCEL, request, &arguments::deny(&world.ticket())),
+        _ => member.sign_deny(request, &world.ticket()),
+    };
     if case == Case::Oversized {
         proof.account = raw(&[b'a'; 65]);
     }
-    pb::DenyTicketRequest {
-        proof: Some(proof),
-        ticket: raw(&placed(world.ticket().as_bytes(), case)),
-        ..Default::default()
-    }
+    pb::DenyTicketRequest { proof: Some(proof), ticket: raw(&placed(world.ticket().as_bytes(), case)) }
 }
 
 fn cancel(world: &World, case: Case) -> pb::CancelTicketRequest {
@@ -168,9 +167,5 @@ fn cancel(world: &World, case: Case) -> pb::CancelTicketRequest {
         Case::ForeignAccount => proof.account = raw(world.phone.account.as_bytes()),
         _ => {}
     }
-    pb::CancelTicketRequest {
-        proof: Some(proof),
-        ticket: raw(&placed(world.ticket().as_bytes(), case)),
-        ..Default::default()
-    }
+    pb::CancelTicketRequest { proof: Some(proof), ticket: raw(&placed(world.ticket().as_bytes(), case)) }
 }

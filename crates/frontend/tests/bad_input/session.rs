@@ -1,6 +1,5 @@
 //! Requests to kindred.session.v1.Session.
 
-use kindred_client::Member;
 use kindred_core::arguments;
 use kindred_core::id::{Digest, SessionId};
 use kindred_core::reconcile::{Believed, Set};
@@ -10,7 +9,7 @@ use kindred_wire::pb::session::v1::why_signed_out_request::Which;
 use kindred_wire::reconcile::believed;
 use prost::Message;
 
-use crate::account::{asked_about, hint};
+use crate::account::{actor, asked_about, hint};
 use crate::table::Case;
 use crate::world::World;
 
@@ -19,21 +18,13 @@ pub fn request(world: &World, name: &str, case: Case) -> Vec<u8> {
         "Validate" => validate(world, case).encode_to_vec(),
         "ListSessions" => list(world, case).encode_to_vec(),
         "Unlink" => unlink(world, case).encode_to_vec(),
+        "Pin" => pin(world, case).encode_to_vec(),
+        "RotateDeviceKey" => rotate(world, case).encode_to_vec(),
         "UnlinkOthers" => unlink_others(world, case).encode_to_vec(),
         "WhySignedOut" => why(world, case).encode_to_vec(),
         "Reconcile" => reconcile(world, case).encode_to_vec(),
         "WatchAccount" => watch(world, case).encode_to_vec(),
         _ => panic!("{name}: nobody makes its requests"),
-    }
-}
-
-/// Whoever acts for the phone.
-fn actor(world: &World, case: Case) -> Member {
-    match case {
-        Case::WrongKey => world.impostor(&world.phone),
-        Case::Expired => world.gone.clone(),
-        Case::ForeignAccount => world.intruder(),
-        _ => world.phone.clone(),
     }
 }
 
@@ -62,7 +53,7 @@ fn validate(world: &World, case: Case) -> pb::ValidateRequest {
 }
 
 fn list(world: &World, case: Case) -> pb::ListSessionsRequest {
-    pb::ListSessionsRequest { account: asked_about(world, case), home_region: hint(case), ..Default::default() }
+    pb::ListSessionsRequest { account: asked_about(world, case), home_region: hint(case) }
 }
 
 fn watch(world: &World, case: Case) -> pb::WatchAccountRequest {
@@ -75,7 +66,7 @@ fn why(world: &World, case: Case) -> pb::WhySignedOutRequest {
         Case::WrongKey => Which::DeviceKey(raw(&[7; 31])),
         _ => Which::Session(raw(&session)),
     };
-    pb::WhySignedOutRequest { account, which: Some(which), home_region: hint(case), ..Default::default() }
+    pb::WhySignedOutRequest { account, which: Some(which), home_region: hint(case) }
 }
 
 fn unlink(world: &World, case: Case) -> pb::UnlinkRequest {
@@ -109,6 +100,33 @@ fn unlink_others(world: &World, case: Case) -> pb::UnlinkOthersRequest {
     pb::UnlinkOthersRequest { proof: Some(proof), home_region: hint(case), ..Default::default() }
 }
 
+fn pin(world: &World, case: Case) -> pb::PinRequest {
+    let (actor, target) = (actor(world, case), world.companion.session);
+    let method = if case == Case::Transplanted { arguments::METHOD_UNLINK } else { arguments::METHOD_PIN };
+    let mut proof = actor.sign(method, world.cluster.request(), &arguments::pin(&actor.account, &target, true));
+    if case == Case::Oversized {
+        proof.account = raw(&[b'a'; 65]);
+    }
+    let session = raw(&target.as_bytes()[usize::from(case == Case::WrongLength)..]);
+    pb::PinRequest { proof: Some(proof), session, pinned: true, home_region: hint(case), ..Default::default() }
+}
+
+fn rotate(world: &World, case: Case) -> pb::RotateDeviceKeyRequest {
+    let (actor, device, request) = (actor(world, case), &world.newcomer, world.cluster.request());
+    let hash = arguments::rotate(&actor.account, &actor.session, &device.key());
+    let method = if case == Case::Transplanted { arguments::METHOD_PIN } else { arguments::METHOD_ROTATE };
+    let mut proof = actor.sign(method, request, &hash);
+    if case == Case::Oversized {
+        proof.account = raw(&[b'a'; 65]);
+    }
+    pb::RotateDeviceKeyRequest {
+        proof: Some(proof),
+        possession: Some(device.sign_possession(arguments::METHOD_ROTATE, request, &actor.account, &hash)),
+        device_key: raw(&device.key().as_bytes()[usize::from(case == Case::WrongLength)..]),
+        home_region: hint(case),
+    }
+}
+
 fn reconcile(world: &World, case: Case) -> pb::ReconcileRequest {
     let actor = actor(world, case);
     let set = match case {
@@ -124,7 +142,6 @@ fn reconcile(world: &World, case: Case) -> pb::ReconcileRequest {
         set_version: belief.set_version,
         view: Some(believed(&belief)),
         proof: Some(proof),
-        ..Default::default()
     };
     if case == Case::WrongLength {
         request.view = Some(pb::reconcile_request::View::SetDigest(raw(&[7; 31])));

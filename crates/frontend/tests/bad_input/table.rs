@@ -96,6 +96,7 @@ const NO_TICKET: Expect = no(Reason::TicketNotFound);
 const SIGNED_OUT: Expect = no(Reason::SignedOut);
 
 const NO_PROOF: Expect = Na("it carries no proof: gateways ask, and prove themselves by certificate");
+const BY_OPERATOR: Expect = Na("it carries no proof: operators ask, and prove themselves by certificate");
 const NO_REGION: Expect = Na("it names no region");
 const NO_ENUM: Expect = Na("it has no enum");
 const NOTHING_EXPIRES: Expect = Na("nothing in it expires");
@@ -103,6 +104,26 @@ const HINT: Expect = Answered("home_region is a hint; the directory tells");
 const HINTED: Expect = Done("home_region is a hint; the directory tells, and it is done at home");
 
 pub const TABLE: &[Row] = &[
+    Row {
+        method: "kindred.account.v1.Account/Delete",
+        expect: &[
+            (C::Empty, FORBIDDEN),
+            (C::Oversized, Field("proof.account")),
+            (C::TooLarge, INVALID),
+            (C::Malformed, INVALID),
+            (C::WrongLength, Field("proof.request_id")),
+            (C::WrongKey, UNPROVEN),
+            (C::Expired, SIGNED_OUT),
+            (C::Deadline, UNKNOWN),
+            (C::Replayed, Same),
+            (C::Transplanted, UNPROVEN),
+            (C::ForeignAccount, UNPROVEN),
+            (C::WrongRole, FORBIDDEN),
+            (C::WrongRegion, HINTED),
+            (C::UnknownRegion, HINTED),
+            (C::UnknownEnum, NO_ENUM),
+        ],
+    },
     Row {
         method: "kindred.account.v1.Account/GetAccount",
         expect: &[
@@ -144,6 +165,26 @@ pub const TABLE: &[Row] = &[
         ],
     },
     Row {
+        method: "kindred.account.v1.Account/Lock",
+        expect: &[
+            (C::Empty, Field("account")),
+            (C::Oversized, Field("account")),
+            (C::TooLarge, INVALID),
+            (C::Malformed, INVALID),
+            (C::WrongLength, Field("request_id")),
+            (C::WrongKey, BY_OPERATOR),
+            (C::Expired, NOTHING_EXPIRES),
+            (C::Deadline, UNKNOWN),
+            (C::Replayed, Same),
+            (C::Transplanted, BY_OPERATOR),
+            (C::ForeignAccount, no(Reason::AccountNotFound)),
+            (C::WrongRole, FORBIDDEN),
+            (C::WrongRegion, HINTED),
+            (C::UnknownRegion, HINTED),
+            (C::UnknownEnum, NO_ENUM),
+        ],
+    },
+    Row {
         method: "kindred.account.v1.Account/Register",
         expect: &[
             (C::Empty, Field("proof")),
@@ -164,9 +205,29 @@ pub const TABLE: &[Row] = &[
         ],
     },
     Row {
+        method: "kindred.account.v1.Account/ReplacePrimary",
+        expect: &[
+            (C::Empty, FORBIDDEN),
+            (C::Oversized, Field("device.platform")),
+            (C::TooLarge, INVALID),
+            (C::Malformed, INVALID),
+            (C::WrongLength, Field("device_key")),
+            (C::WrongKey, UNPROVEN),
+            (C::Expired, SIGNED_OUT),
+            (C::Deadline, UNKNOWN),
+            (C::Replayed, Same),
+            (C::Transplanted, UNPROVEN),
+            (C::ForeignAccount, UNPROVEN),
+            (C::WrongRole, FORBIDDEN),
+            (C::WrongRegion, HINTED),
+            (C::UnknownRegion, HINTED),
+            (C::UnknownEnum, NO_ENUM),
+        ],
+    },
+    Row {
         method: "kindred.account.v1.Account/SetLimit",
         expect: &[
-            (C::Empty, Field("proof")),
+            (C::Empty, FORBIDDEN),
             (C::Oversized, Field("limit")),
             (C::TooLarge, INVALID),
             (C::Malformed, INVALID),
@@ -177,6 +238,26 @@ pub const TABLE: &[Row] = &[
             (C::Replayed, Same),
             (C::Transplanted, UNPROVEN),
             (C::ForeignAccount, UNPROVEN),
+            (C::WrongRole, FORBIDDEN),
+            (C::WrongRegion, HINTED),
+            (C::UnknownRegion, HINTED),
+            (C::UnknownEnum, NO_ENUM),
+        ],
+    },
+    Row {
+        method: "kindred.account.v1.Account/Unlock",
+        expect: &[
+            (C::Empty, Field("account")),
+            (C::Oversized, Field("account")),
+            (C::TooLarge, INVALID),
+            (C::Malformed, INVALID),
+            (C::WrongLength, Field("request_id")),
+            (C::WrongKey, BY_OPERATOR),
+            (C::Expired, NOTHING_EXPIRES),
+            (C::Deadline, UNKNOWN),
+            (C::Replayed, Same),
+            (C::Transplanted, BY_OPERATOR),
+            (C::ForeignAccount, no(Reason::AccountNotFound)),
             (C::WrongRole, FORBIDDEN),
             (C::WrongRegion, HINTED),
             (C::UnknownRegion, HINTED),
@@ -364,6 +445,26 @@ pub const TABLE: &[Row] = &[
         ],
     },
     Row {
+        method: "kindred.session.v1.Session/Pin",
+        expect: &[
+            (C::Empty, FORBIDDEN),
+            (C::Oversized, Field("proof.account")),
+            (C::TooLarge, INVALID),
+            (C::Malformed, INVALID),
+            (C::WrongLength, Field("session")),
+            (C::WrongKey, UNPROVEN),
+            (C::Expired, SIGNED_OUT),
+            (C::Deadline, UNKNOWN),
+            (C::Replayed, Same),
+            (C::Transplanted, UNPROVEN),
+            (C::ForeignAccount, UNPROVEN),
+            (C::WrongRole, FORBIDDEN),
+            (C::WrongRegion, HINTED),
+            (C::UnknownRegion, HINTED),
+            (C::UnknownEnum, NO_ENUM),
+        ],
+    },
+    Row {
         method: "kindred.session.v1.Session/Reconcile",
         expect: &[
             (C::Empty, Field("account")),
@@ -384,9 +485,29 @@ pub const TABLE: &[Row] = &[
         ],
     },
     Row {
-        method: "kindred.session.v1.Session/Unlink",
+        method: "kindred.session.v1.Session/RotateDeviceKey",
         expect: &[
             (C::Empty, Field("proof")),
+            (C::Oversized, Field("proof.account")),
+            (C::TooLarge, INVALID),
+            (C::Malformed, INVALID),
+            (C::WrongLength, Field("device_key")),
+            (C::WrongKey, UNPROVEN),
+            (C::Expired, SIGNED_OUT),
+            (C::Deadline, UNKNOWN),
+            (C::Replayed, Same),
+            (C::Transplanted, UNPROVEN),
+            (C::ForeignAccount, UNPROVEN),
+            (C::WrongRole, FORBIDDEN),
+            (C::WrongRegion, HINTED),
+            (C::UnknownRegion, HINTED),
+            (C::UnknownEnum, NO_ENUM),
+        ],
+    },
+    Row {
+        method: "kindred.session.v1.Session/Unlink",
+        expect: &[
+            (C::Empty, FORBIDDEN),
             (C::Oversized, Field("proof.account")),
             (C::TooLarge, INVALID),
             (C::Malformed, INVALID),
@@ -406,7 +527,7 @@ pub const TABLE: &[Row] = &[
     Row {
         method: "kindred.session.v1.Session/UnlinkOthers",
         expect: &[
-            (C::Empty, Field("proof")),
+            (C::Empty, FORBIDDEN),
             (C::Oversized, Field("proof.account")),
             (C::TooLarge, INVALID),
             (C::Malformed, INVALID),

@@ -5,17 +5,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use kindred_client::{Approve, Client, Device, Member};
+use kindred_client::{Approve, Client, Device, Member, Patience};
+use kindred_core::canonical::TicketKey;
 use kindred_core::command::{Aggregate, Committed, Query, Submission};
-use kindred_core::id::{ClusterId, RegionIndex, ShardId, TicketId};
+use kindred_core::id::{AccountId, ClusterId, RegionIndex, ShardId, TicketId};
 use kindred_core::map::ShardMap;
-use kindred_core::model::Requester;
+use kindred_core::model::{Device as About, Requester};
 use kindred_core::state::{Key, Record};
 use kindred_frontend::access::{guarded, row};
 use kindred_frontend::{IMPORT_BYTES_MAX, REQUEST_BYTES_MAX, services};
 use kindred_wire::caller::{Caller, Role};
 use kindred_wire::pb::error::v1::{Reason, Refusal};
-use kindred_wire::pb::{FILE_DESCRIPTOR_SET, admin, pairing, session};
+use kindred_wire::pb::{FILE_DESCRIPTOR_SET, account as account_pb, admin, pairing, session};
 use kindred_wire::shards::{BoxFuture, Consistency, Observed, ShardError, Shards};
 use prost::Message;
 use prost_types::{FileDescriptorSet, field_descriptor_proto::Type};
@@ -23,7 +24,7 @@ use tonic::Status;
 use tonic::service::Routes;
 
 use crate::calls::call;
-use crate::support::{Cluster, MemoryShards, Seen};
+use crate::support::{Cluster, MemoryShards, Seen, Strike};
 use crate::table::Case;
 use crate::{account, admin as admin_calls, pairing as pairing_calls, session as session_calls};
 
@@ -45,8 +46,14 @@ pub struct World {
     pub bob: Member,
     /// A ticket that ann's phone has scanned, and its device.
     pub scanned: (Device, Approve),
-    /// A ref that nobody has scanned yet.
+    /// The ref that the phone has scanned.
     pub reference: Vec<u8>,
+    /// A device that has opened a ticket before.
+    pub opener: Device,
+    /// A key that is nobody's, and holds nonces for ann's account and for cleo, who is not registered yet, in the west.
+    pub newcomer: Device,
+    /// The same for cleo in the east.
+    pub wanderer: Device,
     /// A key that is nobody's.
     pub stranger: Device,
 }
@@ -62,15 +69,44 @@ impl World {
         client.set_limit(&phone, 6, cluster.request()).await.unwrap();
         let bob = cluster.register("bob", "east").await;
         let scanned = cluster.scanned("north", &mut phone).await;
-        let opened = client.open(&cluster.device(), &Requester::default(), cluster.request()).await.unwrap();
+        let opener = cluster.device();
+        client.open(&opener, &Requester::default(), cluster.request()).await.unwrap();
+        // Refused, and it leaves them a nonce to sign the calls by hand with.
+        client.unlink(&gone, &phone.session, cluster.request()).await.unwrap_err();
+        let (newcomer, wanderer) = (cluster.device(), cluster.device());
+        client.rotate_key(&gone, &newcomer, cluster.request()).await.map(drop).unwrap_err();
+        let once = cluster.client(&["north"]).with_patience(Patience { attempts: 1, ..Patience::default() });
+        let (cleo, about) = (AccountId::new(b"cleo").unwrap(), About::default());
+        for (device, home) in [(&newcomer, "west"), (&wanderer, "east")] {
+            // The directory does not answer, so nothing is claimed.
+            let unavailable = (Strike::Before, ShardError::Unavailable { retry_after_ms: 9 });
+            cluster.groups.fail_submits(ShardId(1), &[unavailable]);
+            once.register(device, &cleo, &about, home, cluster.request()).await.map(drop).unwrap_err();
+        }
         let stranger = cluster.device();
         let shards = Arc::new(MemoryShards::at(cluster.groups.clone(), RegionIndex(0)));
         let served =
             |shards| guarded(services(shards, Arc::new(Seen::default()), cluster.env.clone()), cluster.env.clone());
         let routes = served(shards.clone() as Arc<dyn Shards>);
         let silent = served(Arc::new(Silent(shards)));
-        let reference = opened.reference.to_vec();
-        Self { cluster, client, routes, silent, phone, companion, gone, bob, scanned, reference, stranger }
+        // The north's ticket key in these tests.
+        let reference = TicketKey([0; 32]).reference(&scanned.1.ticket, 0);
+        Self {
+            cluster,
+            client,
+            routes,
+            silent,
+            phone,
+            companion,
+            gone,
+            bob,
+            scanned,
+            reference,
+            opener,
+            newcomer,
+            wanderer,
+            stranger,
+        }
     }
 
     /// The bytes of a request to `method` that is bad as `case` says, and good in everything else.
@@ -113,6 +149,11 @@ impl World {
             _ => call(&self.routes, caller, method, body, None).await,
         };
         vec![answer]
+    }
+
+    /// Sends it as somebody of this role.
+    pub async fn send_as(&self, role: Role, method: &str, body: Vec<u8>) -> Result<Bytes, Status> {
+        call(&self.routes, Caller::unproven(role), method, body, None).await
     }
 
     pub fn held(&self) -> Held {
@@ -159,6 +200,19 @@ impl World {
 /// The ticket id, or what begins with one, moved to another region.
 pub fn moved(bytes: &[u8], region: u16) -> Vec<u8> {
     [&region.to_be_bytes(), &bytes[2..]].concat()
+}
+
+/// The request with another signature by the new key that it brings in.
+pub fn dispossessed(method: &str, good: &[u8]) -> Vec<u8> {
+    let forged = |proof: &mut Option<session::v1::DeviceProof>| proof.as_mut().unwrap().signature = vec![9; 64].into();
+    if method.ends_with("/RotateDeviceKey") {
+        let mut request = session::v1::RotateDeviceKeyRequest::decode(good).unwrap();
+        forged(&mut request.possession);
+        return request.encode_to_vec();
+    }
+    let mut request = account_pb::v1::ReplacePrimaryRequest::decode(good).unwrap();
+    forged(&mut request.possession);
+    request.encode_to_vec()
 }
 
 /// Enlarges a message by a field that nobody knows.

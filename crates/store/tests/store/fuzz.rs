@@ -76,7 +76,7 @@ fn mangled_seals_do_not_open() {
 fn mangled_entries_and_submissions_are_malformed_or_values() {
     holds(41, &samples::entries(), codec::encode_entry, codec::decode_entry);
     holds(42, &samples::submissions(), codec::encode_submission, codec::decode_submission);
-    let committed = |reply| Committed { reply, log_index: 1, shard_time_ms: 2 };
+    let committed = |reply| Committed { reply, log_index: 1, shard_time_ms: 2, nonce: vec![3; 24] };
     let committed: Vec<_> = samples::replies().into_iter().map(committed).collect();
     holds(43, &committed, codec::encode_committed, codec::decode_committed);
 }
@@ -97,7 +97,7 @@ fn mangled_keys_are_malformed_or_exactly_what_is_written() {
     samples.push(keys::log(shard, 7));
     mangled::run(47, samples, 3 * ROUNDS, |bytes| {
         if let Ok((shard, generation, key)) = bounded(bytes, || keys::parse_state(bytes)) {
-            assert_eq!(keys::state_key(shard, generation, &key), bytes);
+            assert_eq!(keys::state(shard, generation, &key), bytes);
         }
         if let Ok((shard, index)) = keys::parse_log(bytes) {
             assert_eq!(keys::log(shard, index), bytes);
