@@ -113,7 +113,7 @@ impl Cluster {
                     None => config::Tls::plaintext(Role::Gateway),
                 }),
                 limits: config::Limits::default(),
-                raft,
+                raft: raft.clone(),
                 telemetry: config::Telemetry { log: options.log.clone(), ..config::Telemetry::default() },
                 testing: config::Testing { points: options.points },
             };
