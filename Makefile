@@ -13,8 +13,10 @@ ENV_FILE := $(HOME)/.cache/kindred/env.mk
 
 KINDRED := $(CARGO_TARGET_DIR)/debug/kindred
 RUNS ?= 20
+KILLS ?= 1000
+SEED ?= 1
 
-.PHONY: help setup build demo test check tidy fix demo-soak bench
+.PHONY: help setup build demo test check tidy fix demo-soak kill-loops bench
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -59,18 +61,15 @@ fix: setup ## rewrites: clippy's own fixes, format
 .fix:
 	@cargo clippy --workspace --all-targets --fix --allow-dirty --allow-staged
 
-KILLS ?= 1000
-SEED ?= 1
-.PHONY: kill-loops
+demo-soak: setup ## RUNS demos in a row (20); histories stay in histories/
+	@$(MAKE) --no-print-directory build
+	@scripts/demo-soak "$(KINDRED)" "$(RUNS)"
+
 kill-loops: setup ## KILLS processes (1000) killed under load, SEED (1); history and figures stay in histories/
 	@$(MAKE) --no-print-directory build
 	@mkdir -p histories
 	@"$(KINDRED)" chaos --kills "$(KILLS)" --seed "$(SEED)" --history histories/kill-loops.jsonl --output json \
 		| tee histories/kill-loops.json
-
-demo-soak: setup ## RUNS demos in a row (20); histories stay in histories/
-	@$(MAKE) --no-print-directory build
-	@scripts/demo-soak "$(KINDRED)" "$(RUNS)"
 
 bench: setup ## links/s and validates/s at 64 in flight, three processes
 	@$(MAKE) --no-print-directory build

@@ -31,6 +31,8 @@ pub struct Options {
     pub log: String,
     /// Shards per region.
     pub shards_per_region: u32,
+    /// Entries between snapshots, if other than usual.
+    pub snapshot_every_entries: Option<u64>,
     /// No TLS: whoever reaches a port may use it.
     pub is_plaintext: bool,
 }
@@ -65,11 +67,6 @@ pub struct Cluster {
 impl Cluster {
     /// Writes the configuration of each node and starts all of them. Returns once all answer; see [`Self::ready`].
     pub async fn start(options: Options, env: &Env) -> anyhow::Result<Self> {
-        Self::start_with(options, config::Raft::default(), env).await
-    }
-
-    /// [`Self::start`] with other settings of Raft; of these only `snapshot_every_entries` is handed on.
-    pub async fn start_with(options: Options, raft: config::Raft, env: &Env) -> anyhow::Result<Self> {
         let (root, temporary) = match &options.data {
             Some(dir) => (dir.clone(), None),
             None => {
@@ -113,7 +110,7 @@ impl Cluster {
                     None => config::Tls::plaintext(Role::Gateway),
                 }),
                 limits: config::Limits::default(),
-                raft: raft.clone(),
+                raft: raft(&options),
                 telemetry: config::Telemetry { log: options.log.clone(), ..config::Telemetry::default() },
                 testing: config::Testing { points: options.points },
             };
@@ -286,6 +283,14 @@ impl Secrets {
             certificates::make(dir, certificates::TRUST_DOMAIN, &nodes, env)?;
         }
         Ok(Self { ticket_keys, kek, tls })
+    }
+}
+
+fn raft(options: &Options) -> config::Raft {
+    let usual = config::Raft::default();
+    config::Raft {
+        snapshot_every_entries: options.snapshot_every_entries.unwrap_or(usual.snapshot_every_entries),
+        ..usual
     }
 }
 

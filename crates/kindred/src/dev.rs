@@ -34,6 +34,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         points: false,
         log: args.log,
         shards_per_region: args.shards,
+        snapshot_every_entries: None,
         is_plaintext: args.plaintext,
     };
     let mut cluster = Cluster::start(options, &crate::env::real()).await?;

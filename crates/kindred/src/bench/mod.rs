@@ -88,6 +88,7 @@ async fn bench(args: &Args) -> anyhow::Result<()> {
         points: true,
         log: args.log.clone(),
         shards_per_region: args.shards,
+        snapshot_every_entries: None,
         is_plaintext: args.plaintext,
     };
     let mut cluster = Cluster::start(options, &env).await?;

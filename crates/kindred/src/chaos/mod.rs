@@ -30,7 +30,6 @@ use self::screen::Screen;
 use self::strike::{Striker, Tally};
 use self::world::World;
 use crate::cluster::{Cluster, Options, REGIONS};
-use crate::config;
 use crate::output::{self, Exit, Output, exit};
 use crate::points::Doors;
 
@@ -148,11 +147,11 @@ async fn storm(
         points: true,
         log: args.log.clone(),
         shards_per_region: 1,
+        snapshot_every_entries: Some(SNAPSHOT_EVERY_ENTRIES),
         is_plaintext: args.plaintext,
     };
     screen.say("starting three nodes in three regions");
-    let raft = config::Raft { snapshot_every_entries: SNAPSHOT_EVERY_ENTRIES, ..config::Raft::default() };
-    let mut cluster = Cluster::start_with(options, raft, &env).await?;
+    let mut cluster = Cluster::start(options, &env).await?;
     let net = cluster.net.clone();
     let nodes: Vec<_> = cluster.nodes.iter().map(|n| (n.name.clone(), n.gateway.clone())).collect();
     let doors = Doors::new(&net, nodes.iter().map(|(name, gateway)| (name.as_str(), gateway.as_str())))?;

@@ -105,6 +105,7 @@ async fn tell(args: &Args, place: &Place, recorder: Recorder, tour: &mut Tour) -
         points: true,
         log: args.log.clone(),
         shards_per_region: 1,
+        snapshot_every_entries: None,
         is_plaintext: args.plaintext,
     };
     let mut cluster = Cluster::start(options, &env).await?;
