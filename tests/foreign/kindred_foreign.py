@@ -29,7 +29,7 @@ STUBS = {
 }
 ATTEMPTS_MAX = 60
 NONCES_MAX = 3  # the first is refused for none, the second for home_region, the third must do
-CALL_S, WATCH_S = 10, 90
+CALL_S, WATCH_S = 10, 120
 
 
 class Refused(Exception):
@@ -138,11 +138,12 @@ class Device:
         self.nonces = {}  # what the next proof is about (account or ticket) → nonce
         self.stale = self.brought = 0  # how often NONCE_STALE was the answer, and how many replies brought a nonce
 
-    def proof(self, method, request_id, hashed, nonce, whose=None, by=None):
-        """`whose` is (account, session, auth_epoch), by default the device's own; `by` another private key."""
+    def proof(self, method, request_id, hashed, nonce, whose=None, by=None, claims=None):
+        """`whose` is (account, session, auth_epoch), by default the device's own; `by` another private key; `claims` a
+        public key that is said to have signed."""
         of, own, epoch = whose or (self.account, self.session, self.auth_epoch)
         proof = model.DeviceProof(
-            account=of, session=own, request_id=request_id, auth_epoch=epoch, nonce=nonce, device_key=self.key
+            account=of, session=own, request_id=request_id, auth_epoch=epoch, nonce=nonce, device_key=claims or self.key
         )
         proof.signature = ed25519.sign(by or self.seed, encoding.proof_bytes(self.cluster.id, method, proof, hashed))
         return proof
@@ -210,6 +211,11 @@ class Device:
         hashed = encoding.arguments(self.account, version, *fields)
         return self.act("kindred.session.v1.Session/Reconcile", request, hashed, self.account)
 
+    def linked(self, event):
+        """Takes in LINKED, which says nothing of auth_epoch: the gateway is asked for it."""
+        self.account, self.session = event.account, event.session
+        self.auth_epoch = self.cluster.list_sessions(self.account, self.node).auth_epoch
+
     # Tickets, as the companion.
 
     def open(self, location="Lyon", of=None, request_id=None):
@@ -227,10 +233,10 @@ class Device:
         self.nonces[reply.ticket] = self.nonces.pop(about, b"")
         return reply
 
-    def cancel(self, ticket):
+    def cancel(self, ticket, request_id=None):
         method = "kindred.pairing.v1.Pairing/CancelTicket"
         request = pairing.CancelTicketRequest(ticket=ticket)
-        return self.act(method, request, encoding.arguments(ticket), ticket, whose=(b"", b"", 0))
+        return self.act(method, request, encoding.arguments(ticket), ticket, request_id, whose=(b"", b"", 0))
 
     def watch(self, ticket, secret=None):
         """Events up to the terminal one, by proof or by secret."""
@@ -296,9 +302,9 @@ class Device:
         reply = self.act(method, request, encoding.arguments(*fields), approval.ticket, request_id, **proof)
         return reply.receipt
 
-    def deny(self, ticket):
-        method = "kindred.pairing.v1.Pairing/DenyTicket"
-        return self.act(method, pairing.DenyTicketRequest(ticket=ticket), encoding.arguments(ticket), ticket)
+    def deny(self, ticket, request_id=None):
+        method, request = "kindred.pairing.v1.Pairing/DenyTicket", pairing.DenyTicketRequest(ticket=ticket)
+        return self.act(method, request, encoding.arguments(ticket), ticket, request_id)
 
 
 def read_tls(directory, holder="gateway"):

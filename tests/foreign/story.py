@@ -92,8 +92,7 @@ class Story:
         linked = until(events, "linked", "approved")
         assert (linked.account, linked.session, linked.receipt) == (self.account, receipt.session, receipt)
         assert linked.envelope == envelope, "another envelope"
-        companion.account, companion.session = linked.account, linked.session
-        companion.auth_epoch = scanned.auth_epoch
+        companion.linked(linked)
         by_secret = until(companion.watch(opened.ticket, opened.watch_secret), "linked")
         assert (by_secret.receipt, by_secret.envelope) == (receipt, b""), "a secret opened the envelope"
         return receipt
@@ -137,7 +136,7 @@ class Story:
         linked = until(events, "linked", "approved")
         assert (linked.account, linked.receipt, linked.envelope) == (self.account, receipt, HISTORY)
         assert linked.session == receipt.session, "the receipt is of another session"
-        laptop.account, laptop.session, laptop.auth_epoch = self.account, linked.session, scanned.auth_epoch
+        laptop.linked(linked)
 
         change = self.change(2)
         assert (receipt.version_before, receipt.version_after) == (1, 2) and receipt.digest_after == change.digest
@@ -199,7 +198,8 @@ class Story:
         assert (stone.session.session, stone.reason) == (laptop.session, model.USER_UNLINKED_FROM_PRIMARY)
         assert (stone.actor_session, stone.command, reply.already_ended) == (phone.session, request_id, False)
         assert phone.unlink(laptop.session, request_id) == reply, "a retry got another answer"
-        later = phone.unlink(laptop.session)
+        # Whoever is said to have signed decides nothing.
+        later = phone.unlink(laptop.session, claims=laptop.key)
         assert later.already_ended and later.tombstone == stone, "the tombstone has changed"
         assert list(self.change(4).ended) == [stone], "the watch tells it otherwise"
         for node, level in enumerate(("LOCAL", "LINEARIZABLE")):
@@ -256,7 +256,10 @@ class Story:
         stranger = self.device("web")
         opened = stranger.open()
         scanned = self.phone.scan(opened.reference)
-        self.phone.deny(opened.ticket)
+        request_id = os.urandom(16)
+        self.phone.deny(opened.ticket, request_id)
+        # The arguments hash to the same; the method differs.
+        refusal("REQUEST_ID_REUSED", lambda: stranger.cancel(opened.ticket, request_id))
         events = stranger.watch(opened.ticket)
         refused = until(events, "refused", "offered", "scanned")
         assert Reason.Name(refused.reason) == "TICKET_DENIED", refused
