@@ -62,7 +62,11 @@ async fn the_foreign_client_makes_every_vector_of_the_page_and_notices_a_wrong_d
         let copy = dir.path().join("encoding.md");
         std::fs::write(&copy, text.replace(line, &format!("{}{digit}", &line[..line.len() - 1]))).unwrap();
         let wrong = foreign(&[OsStr::new("vectors"), copy.as_os_str()]).await;
-        assert!(!wrong.status.success() && told(&wrong).contains("vectors that differ:\nticket id:"), "{}", told(&wrong));
+        assert!(
+            !wrong.status.success() && told(&wrong).contains("vectors that differ:\nticket id:"),
+            "{}",
+            told(&wrong)
+        );
     })
     .await;
 }
