@@ -155,6 +155,13 @@ fn told(last: Option<&TicketEvent>, now: Option<&TicketEvent>) -> bool {
 }
 
 impl AccountWatch {
+    /// The same watch, told of what changed no membership only after this record_version, and not of how it stands already.
+    #[must_use]
+    pub fn after_records(mut self, record_version: u64) -> Self {
+        self.request.from_record_version = record_version;
+        self
+    }
+
     /// The next event; after the deletion of the account only errors come. Safe to cancel.
     pub async fn next(&mut self) -> Result<AccountEvent, Error> {
         loop {

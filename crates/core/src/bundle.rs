@@ -194,12 +194,14 @@ impl Bundle {
         if all { Ok(()) } else { Err("time_ms") }
     }
 
-    /// A receipt is for a session that came by that ticket.
+    /// A receipt is for a session that came by that ticket; of a stub nobody knows any more by which.
     fn check_linked(&self) -> Result<(), &'static str> {
         let ended = self.tombstones.iter().map(|tombstone| &tombstone.session);
         let came: BTreeSet<_> = self.account.sessions.iter().chain(ended).map(|s| (s.ticket, s.id, s.seq)).collect();
+        let old: BTreeSet<_> = self.stubs.iter().map(|stub| (stub.session, stub.seq)).collect();
         let is_lawful = |(ticket, receipt): &(TicketId, Receipt)| {
-            came.contains(&(Some(*ticket), receipt.session, receipt.seq))
+            (came.contains(&(Some(*ticket), receipt.session, receipt.seq))
+                || old.contains(&(receipt.session, receipt.seq)))
                 && receipt.version_after <= self.account.set_version
         };
         let in_order = self.linked.windows(2).all(|two| two[0].0 < two[1].0);

@@ -213,6 +213,16 @@ mod tests {
     }
 
     #[test]
+    fn a_link_that_replaces_makes_one_version() {
+        let mut story = Story::family();
+        story.ok("phone", Story::replace("t4", "k4", "s2"), Story::linked("s4", 4, &["s1", "s3", "s4"]));
+        story.list(4, &["s1", "s3", "s4"]);
+        assert_eq!(found(check, &story), Vec::<String>::new());
+        story.list(5, &["s1", "s3", "s4"]);
+        assert_eq!(found(check, &story), ["not_linearizable a@5"]);
+    }
+
+    #[test]
     fn unlink_others_with_nobody_to_end_makes_no_version() {
         let mut story = Story::family();
         let answer = Answer { set_version: Some(3), ..Answer::default() };

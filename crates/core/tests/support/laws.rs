@@ -87,7 +87,16 @@ impl Laws {
                 assert!(self.tickets.insert((account.id.clone(), ticket)), "I6: the ticket was used");
             }
         }
-        assert!(numbers.iter().copied().eq(1..account.next_session_seq), "I3: a session without a tombstone");
+        for (key, record) in &after.records {
+            if let (Key::Stub(of, session), Record::Stub(stub)) = (key, record)
+                && *of == account.id
+            {
+                assert!(numbers.insert(stub.seq), "I4: seq {} is there twice", stub.seq);
+                let known = self.numbers.insert(*session, (account.id.clone(), stub.seq));
+                assert!(known.is_none(), "I4: session id was used");
+            }
+        }
+        assert!(numbers.iter().copied().eq(1..account.next_session_seq), "I3: a session without tombstone or stub");
         self.highest.insert(account.id.clone(), account.next_session_seq - 1);
         self.chains.insert(account.id.clone(), account.set_digest);
     }

@@ -78,6 +78,7 @@ pub struct Args {
 struct Course {
     tallies: BTreeMap<Fault, Tally>,
     storm_ms: u64,
+    stood_still_ms: u64,
     gaps: Vec<String>,
     panics: Vec<String>,
     terms: u64,
@@ -165,7 +166,9 @@ async fn storm(
         world.end();
         struck
     };
-    let (struck, ()) = tokio::join!(striking, life::run(&world, usize::from(args.accounts), args.seed));
+    let living = life::run(&world, usize::from(args.accounts), args.seed);
+    let (struck, (), stood_still_ms) = tokio::join!(striking, living, stood_still(&world));
+    course.stood_still_ms = stood_still_ms;
     course.storm_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
     let settled = match struck {
         Ok(()) => {
@@ -181,6 +184,18 @@ async fn storm(
     cluster.kill_all();
     world.recorder.finish()?;
     settled
+}
+
+/// The longest time for which this process itself did nothing, ms: a busy machine, or a disk that does not take the
+/// history. No figure about the cluster can be better than that.
+async fn stood_still(world: &World) -> u64 {
+    let (turn, mut longest) = (Duration::from_millis(50), Duration::ZERO);
+    while !world.is_over() {
+        let slept = tokio::time::Instant::now();
+        tokio::time::sleep(turn).await;
+        longest = longest.max(slept.elapsed().saturating_sub(turn));
+    }
+    u64::try_from(longest.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// The sum of the highest terms of all shards: each change of leader adds to it.

@@ -54,6 +54,8 @@ pub(super) struct Outcome {
     version_conflicts: u64,
     /// Longest time from a kill to the next acknowledged change of any account.
     failover_ms: Option<u64>,
+    /// Longest time for which the process that asks and records stood still itself; see it beside `failover_ms`.
+    stood_still_ms: u64,
     durable_after_power_loss: bool,
     /// What contradicts a promise.
     violations: Vec<Violation>,
@@ -137,6 +139,7 @@ impl Outcome {
             durability_lost: report.durability_lost,
             version_conflicts: report.version_conflicts,
             failover_ms: report.failover_ms,
+            stood_still_ms: course.stood_still_ms,
             durable_after_power_loss: report.durable_after_power_loss == Some(true),
             watch_gaps: course.gaps.clone(),
             panics: course.panics.clone(),
@@ -221,6 +224,7 @@ impl Outcome {
             ("links completed", format!("{} of {}", self.links_completed, self.links_attempted)),
             ("attempts answered", format!("{} ‰", self.answered_per_mille)),
             ("longest without a change after a kill", failover),
+            ("longest that this process stood still", format!("{} ms", self.stood_still_ms)),
             ("siblings lost", n(self.siblings_lost)),
             ("signed out without a tombstone", n(self.signed_out_without_tombstone)),
             ("sessions twice", n(self.duplicate_sessions)),

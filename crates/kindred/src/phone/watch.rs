@@ -19,7 +19,10 @@ impl Phone {
         if self.output == Output::Table {
             eprintln!("watching {} from set version {from} on; Ctrl-C ends", self.member.account);
         }
-        let mut watch = self.client.watch_account(&self.member.account, from, &self.member.home_region);
+        let found = self.client.account(&self.member.account, &self.member.home_region).await;
+        let found = found.map_err(|error| failed("ask for the account", &error))?;
+        let watch = self.client.watch_account(&self.member.account, from, &self.member.home_region);
+        let mut watch = watch.after_records(found.record_version);
         loop {
             let next = tokio::select! {
                 biased;
