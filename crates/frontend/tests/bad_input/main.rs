@@ -168,6 +168,16 @@ async fn a_new_key_that_is_not_proved_to_be_held_is_not_taken() {
     }
 }
 
+#[tokio::test]
+async fn an_approval_whose_lifetime_is_over_links_nobody() {
+    let world = World::new().await;
+    let body = pairing::lapsed(&world);
+    let before = world.held();
+    let status = world.send_as(Role::Gateway, "kindred.pairing.v1.Pairing/ApproveTicket", body).await.unwrap_err();
+    assert_eq!(Reason::of(&status), Some(Reason::TicketExpired));
+    assert_eq!(world.changed_since(&before), None);
+}
+
 /// The tester, tested: it sees another reason, another field, an answer where there should be none, and a change.
 #[tokio::test]
 async fn a_wrong_line_in_the_table_would_be_noticed() {

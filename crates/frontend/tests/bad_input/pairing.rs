@@ -169,3 +169,15 @@ fn cancel(world: &World, case: Case) -> pb::CancelTicketRequest {
     }
     pb::CancelTicketRequest { proof: Some(proof), ticket: raw(&placed(world.ticket().as_bytes(), case)) }
 }
+
+/// An approval that was good for a second, two seconds after the scan.
+pub fn lapsed(world: &World) -> Vec<u8> {
+    let mut request = approve(world, Case::Replayed);
+    let mut approval = convert::approval_in(request.approval.take()).unwrap();
+    approval.lifetime_ms = 1_000;
+    let approval = world.phone.sign_approval(approval);
+    request.proof = Some(world.phone.sign_approve(world.cluster.request(), &approval));
+    request.approval = Some(convert::approval(&approval));
+    world.cluster.advance(2_000);
+    request.encode_to_vec()
+}
