@@ -290,6 +290,49 @@ pub enum Note {
         /// Which.
         node: String,
     },
+    /// Something was done to the world, other than the above: a partition, a slow disk, a clock that jumps.
+    Fault {
+        /// Which kind, a word of `simulations/README.md` (`partition`, `message_loss`, `clock_jump`, …).
+        fault: String,
+        /// To which node; absent where it is to all.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        node: Option<String>,
+        /// And towards which other.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        peer: Option<String>,
+        /// How much, for people.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        detail: Option<String>,
+    },
+    /// A fault that lasted is over.
+    Healed {
+        /// Which kind.
+        fault: String,
+        /// On which node; absent where it was on all.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        node: Option<String>,
+        /// And towards which other.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        peer: Option<String>,
+    },
+    /// A node leads a shard from now on, as far as it knows.
+    Leader {
+        /// Which shard.
+        shard: u32,
+        /// Which node.
+        node: String,
+        /// In which term.
+        term: u64,
+    },
+    /// A replica installed a snapshot.
+    Installed {
+        /// Which shard.
+        shard: u32,
+        /// On which node.
+        node: String,
+        /// Log index of the last entry in it.
+        log_index: u64,
+    },
     /// A step of the scenario ended.
     Step {
         /// Its name.
