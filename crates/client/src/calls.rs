@@ -178,6 +178,19 @@ impl Client {
         self.call(message, async |c, r| SessionClient::new(c).validate(r).await).await
     }
 
+    /// Asks about up to 512 sessions at once. Verdicts come without the sessions' records.
+    pub async fn validate_many(
+        &self,
+        message: session::ValidateStreamRequest,
+    ) -> Result<session::ValidateStreamReply, Error> {
+        let ask = async |channel, message| {
+            let mut answers = SessionClient::new(channel).validate_stream(tokio_stream::iter([message])).await?;
+            let answer = answers.get_mut().message().await?;
+            answer.map(tonic::Response::new).ok_or_else(|| tonic::Status::unavailable("the stream ended"))
+        };
+        self.call(message, ask).await
+    }
+
     /// All live sessions.
     pub async fn sessions(&self, id: &AccountId, home_region: &str) -> Result<session::ListSessionsReply, Error> {
         let message = session::ListSessionsRequest { account: raw(id.as_bytes()), home_region: home_region.to_owned() };

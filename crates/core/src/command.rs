@@ -230,6 +230,8 @@ pub enum Query {
     Account(AccountId),
     /// [`Answer::Session`].
     Session(AccountId, SessionId),
+    /// [`Answer::Sessions`]: many at once, at most [`crate::limits::SESSIONS_ASKED_MAX`].
+    Sessions(Vec<(AccountId, SessionId)>),
     /// Latest tombstone of this key in the account: [`Answer::Session`].
     SessionByKey(AccountId, DeviceKey),
     /// [`Answer::Changes`]: changes with version above the given one.
@@ -270,6 +272,24 @@ pub enum SessionStatus {
     Stub(Stub),
 }
 
+/// A [`SessionStatus`] without the session's record, for [`Query::Sessions`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Brief {
+    /// Live.
+    Active,
+    /// Ended, with the proof.
+    Ended(Box<Tombstone>),
+    /// Never heard of; never a sign-out.
+    Unknown,
+    /// Live, and its account is locked: denied for now.
+    Suspended {
+        /// Since when, shard time.
+        since_ms: u64,
+    },
+    /// Ended long ago, or with its account.
+    Stub(Stub),
+}
+
 /// Answer to a [`Query`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[allow(missing_docs, clippy::large_enum_variant)] // fields are the dictionary's words; values are short-lived
@@ -278,6 +298,8 @@ pub enum Answer {
     Account(Option<Box<Account>>),
     /// Status, and the account's set_version (none if the account is not here).
     Session { status: SessionStatus, set_version: Option<u64> },
+    /// In the order of the question: status, and the account's set_version (none if the account is not here).
+    Sessions(Vec<(Brief, Option<u64>)>),
     /// The account now, and the changes asked for, +1 each; empty with a newer account if they are no longer kept.
     Changes { account: Option<Box<Account>>, changes: Vec<SetChange> },
     /// The ticket, with its current ref and watch secret if this replica has the region's key.

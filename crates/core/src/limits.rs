@@ -92,6 +92,8 @@ pub const TIMERS_PASSED_MAX: usize = 16_384;
 
 /// Sessions in a list that somebody asks to be compared.
 pub const VIEW_SESSIONS_MAX: usize = 256;
+/// Sessions of one batch of validations, and of one query about many.
+pub const SESSIONS_ASKED_MAX: usize = 512;
 
 /// Accounts in one page of an export.
 pub const EXPORT_ACCOUNTS_MAX: usize = 64;

@@ -3,9 +3,9 @@
 use crate::bundle::page;
 use crate::canonical::TicketKey;
 use crate::code::{AttachedCode, Codes, Standing};
-use crate::command::{Answer, CodeAnswer, Compared, Query, SessionStatus, TicketAnswer};
+use crate::command::{Answer, Brief, CodeAnswer, Compared, Query, SessionStatus, TicketAnswer};
 use crate::id::{AccountId, Digest, SessionId};
-use crate::limits::{CHANGES_KEPT, CODE_TICKET_TTL_MS, REF_WINDOW_FIRST_MS, REF_WINDOW_MS};
+use crate::limits::{CHANGES_KEPT, CODE_TICKET_TTL_MS, REF_WINDOW_FIRST_MS, REF_WINDOW_MS, SESSIONS_ASKED_MAX};
 use crate::model::{Account, Deletion, Method, Session, SetChange, Ticket};
 use crate::nonce::{is_fresh, nonce};
 use crate::reconcile::compare;
@@ -24,6 +24,10 @@ pub fn answer(
             (account, _) => Answer::Account(account.map(Box::new)),
         },
         Query::Session(id, session) => session_answer(view, id, Some(*session))?,
+        Query::Sessions(asked) => {
+            let one = |(id, session): &(AccountId, SessionId)| brief(view, id, *session);
+            Answer::Sessions(asked.iter().take(SESSIONS_ASKED_MAX).map(one).collect::<Result<_, _>>()?)
+        }
         Query::SessionByKey(id, key) => {
             let live = account(view, id)?.and_then(|a| a.sessions.into_iter().find(|s| s.device_key == *key));
             let session = match live {
@@ -141,6 +145,29 @@ fn session_answer(view: &dyn View, id: &AccountId, session: Option<SessionId>) -
         None => ended(view, id, session)?,
     };
     Ok(Answer::Session { status, set_version })
+}
+
+/// The same without the record, and without a copy of the account.
+fn brief(view: &dyn View, id: &AccountId, session: SessionId) -> Result<(Brief, Option<u64>), ReadError> {
+    let mut found = None;
+    view.look_at_account(id, &mut |account| {
+        let live = account.sessions.iter().any(|s| s.id == session);
+        found = Some((account.set_version, live, account.locked_at_ms));
+    })?;
+    let status = match found {
+        Some((set_version, true, None)) => return Ok((Brief::Active, Some(set_version))),
+        Some((set_version, true, Some(since_ms))) => return Ok((Brief::Suspended { since_ms }, Some(set_version))),
+        Some((set_version, false, _)) => (ended(view, id, session)?, Some(set_version)),
+        None => match deletion(view, id)? {
+            Some(deletion) => (ended(view, id, session)?, Some(deletion.set_version)),
+            None => (SessionStatus::Unknown, None),
+        },
+    };
+    Ok(match status {
+        (SessionStatus::Ended(tombstone), set_version) => (Brief::Ended(tombstone), set_version),
+        (SessionStatus::Stub(stub), set_version) => (Brief::Stub(stub), set_version),
+        (_, set_version) => (Brief::Unknown, set_version),
+    })
 }
 
 fn live(account: Account, session: &SessionId) -> Option<SessionStatus> {

@@ -158,6 +158,14 @@ pub trait View {
     /// The record under `key`.
     fn get(&self, key: &Key) -> Result<Option<Record>, ReadError>;
 
+    /// Shows the account, if it is here, without a copy where the view can.
+    fn look_at_account(&self, id: &AccountId, look: &mut dyn FnMut(&Account)) -> Result<(), ReadError> {
+        if let Some(Record::Account(account)) = self.get(&Key::Account(id.clone()))? {
+            look(&account);
+        }
+        Ok(())
+    }
+
     /// Timers due at or before `until_ms`, earliest first, at most `limit`.
     fn timers(&self, until_ms: u64, limit: usize) -> Result<Vec<(u64, Timer)>, ReadError>;
 

@@ -63,6 +63,7 @@ pub const METHODS: &[Row] = &[
     Row("kindred.session.v1.Session/Unlink", DEVICES),
     Row("kindred.session.v1.Session/UnlinkOthers", DEVICES),
     Row("kindred.session.v1.Session/Validate", DEVICES),
+    Row("kindred.session.v1.Session/ValidateStream", DEVICES),
     Row("kindred.session.v1.Session/WatchAccount", DEVICES),
     Row("kindred.session.v1.Session/WhySignedOut", DEVICES),
     Row("kindred.testing.v1.Points/Hold", DEVICES),

@@ -265,6 +265,12 @@ impl Front {
         Err(not_found())
     }
 
+    /// The shard that probably has the account; none if nobody says and it was not seen lately.
+    pub(crate) fn likely_shard(&self, account: &AccountId, hint: &str) -> Option<ShardId> {
+        let home = self.hinted(account, hint)?;
+        self.shards().map().account(home, account)
+    }
+
     /// Where the account probably lives: as the caller says, else as seen lately.
     fn hinted(&self, account: &AccountId, hint: &str) -> Option<RegionIndex> {
         let map = self.shards().map();
@@ -285,6 +291,7 @@ fn is_here(answer: &Answer) -> bool {
     match answer {
         Answer::Account(account) => account.is_some(),
         Answer::Session { set_version, .. } => set_version.is_some(),
+        Answer::Sessions(_) => true,
         Answer::Changes { account, .. } => account.is_some(),
         Answer::Reconcile(compared) => compared.is_some(),
         Answer::Ticket(_) | Answer::Directory(_) | Answer::Outcome(_) | Answer::Code(_) | Answer::Export(_) => true,

@@ -10,7 +10,7 @@
 //! know: Raft, disks, how a shard is reached. **Invariant:** nothing here decides about a session; it asks the shards and repeats what they
 //! said. **Invariant:** a shard that gives no answer never becomes a statement about a session.
 //!
-//! Reading order: [`front`], [`by`], [`approve`], [`watch_ticket`], [`session`], [`details`], [`access`].
+//! Reading order: [`front`], [`by`], [`approve`], [`watch_ticket`], [`session`], [`validate`], [`details`], [`access`].
 
 pub mod access;
 mod account;
@@ -28,6 +28,7 @@ mod reconcile;
 pub mod seldom;
 mod session;
 mod shown;
+mod validate;
 mod watch_account;
 mod watch_requests;
 mod watch_ticket;

@@ -4,24 +4,31 @@ use http::Extensions;
 use kindred_core::command::{Answer, Command, Outcome, Query, SessionStatus};
 use kindred_wire::convert;
 use kindred_wire::pb::session::v1 as pb;
-use kindred_wire::pb::session::v1::validate_reply::Verdict;
 use kindred_wire::pb::session::v1::why_signed_out_reply::Answer as Why;
 use kindred_wire::pb::session::v1::why_signed_out_request::Which;
 use kindred_wire::reason::Reason;
 use kindred_wire::shards::Consistency;
-use kindred_wire::status::{Failure, RETRY_AFTER_MS};
-use tonic::{Request, Response, Status};
+use kindred_wire::status::Failure;
+use tonic::{Request, Response, Status, Streaming};
 
 use crate::by::By;
 use crate::front::{Answered, Front, invalid, reply, unexpected};
-use crate::watch_account;
+use crate::{validate, watch_account};
 
 #[tonic::async_trait]
 impl pb::session_server::Session for Front {
+    type ValidateStreamStream = validate::Replies;
     type WatchAccountStream = watch_account::Events;
 
     async fn validate(&self, request: Request<pb::ValidateRequest>) -> Result<Response<pb::ValidateReply>, Status> {
         Ok(Response::new(self.verdict(request.into_inner()).await?))
+    }
+
+    async fn validate_stream(
+        &self,
+        request: Request<Streaming<pb::ValidateStreamRequest>>,
+    ) -> Result<Response<Self::ValidateStreamStream>, Status> {
+        Ok(Response::new(validate::replies(self.clone(), request.into_inner())))
     }
 
     async fn list_sessions(
@@ -76,50 +83,6 @@ impl pb::session_server::Session for Front {
 }
 
 impl Front {
-    /// A malformed request is refused; everything else is a verdict. SIGNED_OUT comes only from a committed tombstone:
-    /// no answer, an unknown session, a replica that is behind, all are UNDETERMINED.
-    async fn verdict(&self, request: pb::ValidateRequest) -> Result<pb::ValidateReply, Failure> {
-        let account = convert::account_id(&request.account, "account")?;
-        let session = convert::session_id(&request.session, "session")?;
-        let level = match pb::Level::try_from(request.level) {
-            Ok(pb::Level::Local) => Consistency::Local,
-            Ok(pb::Level::Linearizable | pb::Level::Unspecified) => Consistency::Linearizable,
-            Err(_) => return Err(invalid("level")),
-        };
-        let query = Query::Session(account.clone(), session);
-        let observed = match self.query_account(&account, &request.home_region, query, level).await {
-            Ok((_, observed)) => observed,
-            Err(failure) => return Ok(undetermined(failure.reason, failure.retry_after_ms)),
-        };
-        let Answer::Session { status, set_version } = observed.answer else {
-            return Ok(undetermined(Reason::ShardUnavailable, None));
-        };
-        let behind = set_version.is_none_or(|version| version < request.min_set_version);
-        let verdict = match status {
-            SessionStatus::Ended(tombstone) => {
-                Verdict::SignedOut(pb::SignedOut { tombstone: Some(convert::tombstone(&tombstone)) })
-            }
-            SessionStatus::Active(live) if !behind => {
-                Verdict::Valid(pb::Valid { session: Some(convert::session(&live)) })
-            }
-            SessionStatus::Suspended { session, since_ms } if !behind => Verdict::Suspended(pb::Suspended {
-                since_ms: observed.shard_time_ms.saturating_sub(since_ms),
-                session: Some(convert::session(&session)),
-            }),
-            SessionStatus::Stub(stub) => Verdict::SignedOut(pb::SignedOut { tombstone: Some(convert::stub(&stub)) }),
-            SessionStatus::Active(_) | SessionStatus::Suspended { .. } => no_verdict(Reason::ShardUnavailable, None),
-            SessionStatus::Unknown if set_version.is_none() => no_verdict(Reason::AccountNotFound, None),
-            SessionStatus::Unknown => no_verdict(Reason::SessionUnknown, None),
-        };
-        Ok(pb::ValidateReply {
-            verdict: Some(verdict),
-            set_version: set_version.unwrap_or_default(),
-            age_ms: observed.age_ms,
-            shard_time_ms: observed.shard_time_ms,
-            applied_index: observed.applied_index,
-        })
-    }
-
     async fn list(&self, request: pb::ListSessionsRequest) -> Result<pb::ListSessionsReply, Failure> {
         let id = convert::account_id(&request.account, "account")?;
         let (home, account, _) = self.account(&id, &request.home_region).await?;
@@ -204,13 +167,4 @@ impl Front {
         };
         Ok(pb::WhySignedOutReply { answer: Some(answer) })
     }
-}
-
-fn no_verdict(reason: Reason, retry_after_ms: Option<u64>) -> Verdict {
-    let retry_after_ms = retry_after_ms.unwrap_or(RETRY_AFTER_MS);
-    Verdict::Undetermined(pb::Undetermined { retry_after_ms, reason: reason.proto().into() })
-}
-
-fn undetermined(reason: Reason, retry_after_ms: Option<u64>) -> pb::ValidateReply {
-    pb::ValidateReply { verdict: Some(no_verdict(reason, retry_after_ms)), ..pb::ValidateReply::default() }
 }

@@ -96,6 +96,19 @@ impl<'a> CachedView<'a> {
     pub fn new(stored: StateView<'a>, records: &'a Records, space: Space) -> Self {
         Self { stored, records, space }
     }
+
+    /// A record of a kind that is kept.
+    fn kept(&self, key: &Key) -> Result<Option<Arc<Record>>, ReadError> {
+        let at = (self.space, key.clone());
+        if let Some(record) = self.records.cache.get(&at) {
+            return Ok(Some(record));
+        }
+        let found = self.stored.get(key)?.map(Arc::new);
+        if let Some(record) = &found {
+            self.records.cache.insert(at, record.clone());
+        }
+        Ok(found)
+    }
 }
 
 impl View for CachedView<'_> {
@@ -103,15 +116,14 @@ impl View for CachedView<'_> {
         if !is_kept(key) {
             return self.stored.get(key);
         }
-        let at = (self.space, key.clone());
-        if let Some(record) = self.records.cache.get(&at) {
-            return Ok(Some(Record::clone(&record)));
+        Ok(self.kept(key)?.map(Arc::unwrap_or_clone))
+    }
+
+    fn look_at_account(&self, id: &AccountId, look: &mut dyn FnMut(&Account)) -> Result<(), ReadError> {
+        if let Some(Record::Account(account)) = self.kept(&Key::Account(id.clone()))?.as_deref() {
+            look(account);
         }
-        let found = self.stored.get(key)?;
-        if let Some(record) = &found {
-            self.records.cache.insert(at, Arc::new(record.clone()));
-        }
-        Ok(found)
+        Ok(())
     }
 
     fn timers(&self, until_ms: u64, limit: usize) -> Result<Vec<(u64, Timer)>, ReadError> {

@@ -16,6 +16,7 @@ use crate::world::World;
 pub fn request(world: &World, name: &str, case: Case) -> Vec<u8> {
     match name {
         "Validate" => validate(world, case).encode_to_vec(),
+        "ValidateStream" => validate_stream(world, case).encode_to_vec(),
         "ListSessions" => list(world, case).encode_to_vec(),
         "Unlink" => unlink(world, case).encode_to_vec(),
         "Pin" => pin(world, case).encode_to_vec(),
@@ -50,6 +51,20 @@ fn validate(world: &World, case: Case) -> pb::ValidateRequest {
     let (account, session) = named(world, case);
     let level = if case == Case::UnknownEnum { 99 } else { pb::Level::Linearizable.into() };
     pb::ValidateRequest { account, session: raw(&session), level, home_region: hint(case), ..Default::default() }
+}
+
+fn validate_stream(world: &World, case: Case) -> pb::ValidateStreamRequest {
+    let (account, session) = named(world, case);
+    let questions = match case {
+        Case::Empty => 0,
+        Case::Oversized => kindred_core::limits::SESSIONS_ASKED_MAX + 1,
+        _ => 1,
+    };
+    let account = if case == Case::Oversized { raw(world.phone.account.as_bytes()) } else { account };
+    let question = pb::Question { account, session: raw(&session), min_set_version: 0 };
+    let level = if case == Case::UnknownEnum { 99 } else { pb::Level::Linearizable.into() };
+    let questions = vec![question; questions];
+    pb::ValidateStreamRequest { batch: 7, level, questions, home_region: hint(case) }
 }
 
 fn list(world: &World, case: Case) -> pb::ListSessionsRequest {

@@ -565,6 +565,26 @@ pub const TABLE: &[Row] = &[
         ],
     },
     Row {
+        method: "kindred.session.v1.Session/ValidateStream",
+        expect: &[
+            (C::Empty, Field("questions")),
+            (C::Oversized, Field("questions")),
+            (C::TooLarge, INVALID),
+            (C::Malformed, INVALID),
+            (C::WrongLength, Answered("one question that cannot be one has the verdict MALFORMED, and no other")),
+            (C::WrongKey, NO_PROOF),
+            (C::Expired, Told(Reason::SignedOut, "")),
+            (C::Deadline, Na("a caller's deadline bounds the beginning of a stream, and this one begins at once")),
+            (C::Replayed, Same),
+            (C::Transplanted, NO_PROOF),
+            (C::ForeignAccount, Told(Reason::SessionUnknown, "")),
+            (C::WrongRole, FORBIDDEN),
+            (C::WrongRegion, HINT),
+            (C::UnknownRegion, HINT),
+            (C::UnknownEnum, Field("level")),
+        ],
+    },
+    Row {
         method: "kindred.session.v1.Session/WatchAccount",
         expect: &[
             (C::Empty, Field("account")),

@@ -236,7 +236,6 @@ pub fn roles(method: &str) -> &'static [Role] {
 /// The reason that an answer carries as data, and the field in its metadata.
 pub fn told(method: &str, reply: &Bytes) -> Option<(Reason, String)> {
     let refusal = |refusal: &Refusal| (refusal.reason(), refusal.metadata.get("field").cloned().unwrap_or_default());
-    let bare = |reason| (reason, String::new());
     match method.rsplit_once('/')?.1 {
         "ImportAccounts" => {
             let results = admin::v1::ImportAccountsReply::decode(reply.clone()).ok()?.results;
@@ -253,11 +252,19 @@ pub fn told(method: &str, reply: &Bytes) -> Option<(Reason, String)> {
             pairing::v1::watch_ticket_reply::Event::Refused(refused) => Some(refusal(&refused)),
             _ => None,
         },
-        "Validate" => match session::v1::ValidateReply::decode(reply.clone()).ok()?.verdict? {
-            session::v1::validate_reply::Verdict::SignedOut(_) => Some(bare(Reason::SignedOut)),
-            session::v1::validate_reply::Verdict::Undetermined(verdict) => Some(bare(verdict.reason())),
-            _ => None,
-        },
+        "Validate" => verdict(session::v1::ValidateReply::decode(reply.clone()).ok()?),
+        "ValidateStream" => {
+            let replies = session::v1::ValidateStreamReply::decode(reply.clone()).ok()?.replies;
+            verdict(replies.into_iter().next()?)
+        }
+        _ => None,
+    }
+}
+
+fn verdict(reply: session::v1::ValidateReply) -> Option<(Reason, String)> {
+    match reply.verdict? {
+        session::v1::validate_reply::Verdict::SignedOut(_) => Some((Reason::SignedOut, String::new())),
+        session::v1::validate_reply::Verdict::Undetermined(doubt) => Some((doubt.reason(), String::new())),
         _ => None,
     }
 }

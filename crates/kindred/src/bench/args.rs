@@ -106,6 +106,8 @@ pub(super) enum Operation {
     LinkShard,
     /// Validate, linearizable.
     Validate,
+    /// ValidateStream, linearizable: messages of 128 questions, each counted; latencies are those of messages.
+    ValidateStream,
     /// Validate, whatever the nearest replica has.
     ValidateLocal,
     /// Validations, links and lists of sessions together, see --mix.
@@ -116,11 +118,12 @@ pub(super) enum Operation {
     Watch,
 }
 
-const ALL: [Operation; 8] = [
+const ALL: [Operation; 9] = [
     Operation::Link,
     Operation::LinkAbroad,
     Operation::LinkShard,
     Operation::Validate,
+    Operation::ValidateStream,
     Operation::ValidateLocal,
     Operation::Mixed,
     Operation::Pairing,

@@ -20,7 +20,9 @@ pub(super) const QUANTILES: [(&str, f64); 5] =
 pub(super) struct Load {
     /// Time in which the measured calls were answered.
     pub(super) elapsed: Duration,
-    /// Latency of those that were answered well, in µs.
+    /// Answers that each call brings: 1, but for messages of many questions.
+    pub(super) answers_per_call: u64,
+    /// Latency of the calls that were answered well, in µs.
     latency_us: Histogram<u64>,
     /// The same by kind, where a run mixes kinds.
     pub(super) kinds: BTreeMap<&'static str, Histogram<u64>>,
@@ -32,7 +34,8 @@ impl Load {
     /// Nothing yet.
     pub(super) fn new() -> anyhow::Result<Self> {
         let latency_us = Histogram::new_with_bounds(1, LATENCY_US_MAX, 3)?;
-        Ok(Self { elapsed: Duration::ZERO, latency_us, kinds: BTreeMap::new(), errors: BTreeMap::new() })
+        let (elapsed, answers_per_call) = (Duration::ZERO, 1);
+        Ok(Self { elapsed, answers_per_call, latency_us, kinds: BTreeMap::new(), errors: BTreeMap::new() })
     }
 
     /// A good answer after this long.
@@ -53,6 +56,7 @@ impl Load {
     /// Adds another run of the same work.
     pub(super) fn add(&mut self, other: &Self) -> anyhow::Result<()> {
         self.elapsed += other.elapsed;
+        self.answers_per_call = other.answers_per_call;
         self.latency_us.add(&other.latency_us)?;
         for (kind, histogram) in &other.kinds {
             match self.kinds.get_mut(kind) {
@@ -68,12 +72,13 @@ impl Load {
 
     /// The calls of one kind alone; they share time and errors with the rest.
     pub(super) fn of_kind(&self, histogram: &Histogram<u64>) -> Self {
-        Self { elapsed: self.elapsed, latency_us: histogram.clone(), kinds: BTreeMap::new(), errors: BTreeMap::new() }
+        let (latency_us, kinds, errors) = (histogram.clone(), BTreeMap::new(), BTreeMap::new());
+        Self { latency_us, kinds, errors, ..*self }
     }
 
     /// Measured good answers.
     pub(super) fn answered(&self) -> u64 {
-        self.latency_us.len()
+        self.latency_us.len() * self.answers_per_call
     }
 
     /// Measured good answers per second.

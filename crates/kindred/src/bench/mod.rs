@@ -23,6 +23,7 @@ mod replicas;
 mod report;
 mod schedule;
 mod shard;
+mod streamed;
 mod validate;
 mod watch;
 
@@ -87,7 +88,8 @@ async fn bench(args: &Args) -> anyhow::Result<()> {
 async fn operate(args: &Args, lab: &Lab<'_>, operation: Operation, pace: &Pace) -> anyhow::Result<Measured> {
     let (links, span) = (args.links as usize, args.span());
     let popularity = Popularity { zipf: args.zipf, seed: args.seed };
-    if matches!(operation, Operation::Validate | Operation::ValidateLocal | Operation::Mixed) {
+    use Operation::{Mixed, Validate, ValidateLocal, ValidateStream};
+    if matches!(operation, Validate | ValidateStream | ValidateLocal | Mixed) {
         lab.populate().await?;
     }
     match operation {
@@ -95,6 +97,7 @@ async fn operate(args: &Args, lab: &Lab<'_>, operation: Operation, pace: &Pace) 
         Operation::LinkAbroad => lab.links(Opened::Elsewhere, links, pace).await,
         Operation::LinkShard => lab.links_at_shard(links, pace).await,
         Operation::Validate => lab.validations(Level::Linearizable, span, pace, popularity).await,
+        Operation::ValidateStream => lab.streamed(span, pace, popularity).await,
         Operation::ValidateLocal => lab.validations(Level::Local, span, pace, popularity).await,
         Operation::Mixed => lab.mixed(args.mix, span, pace, popularity).await,
         Operation::Pairing => lab.pairings(links / 4, pace).await,

@@ -2,8 +2,9 @@
 
 use bytes::Bytes;
 use kindred_core::canonical::DeviceProof;
-use kindred_core::command::{Answer, Committed, Query, SessionStatus, Submission, TicketAnswer};
-use kindred_core::id::ShardId;
+use kindred_core::command::{Answer, Brief, Committed, Query, SessionStatus, Submission, TicketAnswer};
+use kindred_core::id::{AccountId, SessionId, ShardId};
+use kindred_core::limits::SESSIONS_ASKED_MAX;
 
 use super::convert::{UNIT, account, each, id, maybe_id, need, part, parts, raw, raw_account};
 use super::reply::{reply_from, reply_to};
@@ -93,6 +94,9 @@ impl From<&Query> for pb::Query {
             Query::Session(account, session) => {
                 Arm::Session(pb::SessionQuery { account: raw_account(account), session: raw(session) })
             }
+            Query::Sessions(asked) => {
+                Arm::Sessions(pb::SessionsQuery { sessions: asked.iter().map(asked_to).collect() })
+            }
             Query::SessionByKey(account, key) => {
                 Arm::SessionByKey(pb::SessionByKeyQuery { account: raw_account(account), device_key: raw(key) })
             }
@@ -122,6 +126,7 @@ impl TryFrom<pb::Query> for Query {
         Ok(match need(query.query, "arm of a query")? {
             Arm::Account(bytes) => Self::Account(account(&bytes)?),
             Arm::Session(q) => Self::Session(account(&q.account)?, id(&q.session)?),
+            Arm::Sessions(q) => Self::Sessions(asked_from(&q.sessions)?),
             Arm::SessionByKey(q) => Self::SessionByKey(account(&q.account)?, id(&q.device_key)?),
             Arm::Changes(q) => Self::Changes(account(&q.account)?, q.from),
             Arm::Ticket(bytes) => Self::Ticket(id(&bytes)?),
@@ -145,6 +150,9 @@ impl From<&Answer> for pb::Answer {
             Answer::Account(account) => Arm::Account(pb::AccountAnswer { account: account.as_deref().map(Into::into) }),
             Answer::Session { status, set_version } => {
                 Arm::Session(pb::SessionAnswer { status: Some(status.into()), set_version: *set_version })
+            }
+            Answer::Sessions(answers) => {
+                Arm::Sessions(pb::SessionsAnswer { answers: answers.iter().map(brief_to).collect() })
             }
             Answer::Changes { account, changes } => {
                 Arm::Changes(pb::ChangesAnswer { account: account.as_deref().map(Into::into), changes: each(changes) })
@@ -173,6 +181,7 @@ impl TryFrom<pb::Answer> for Answer {
             Arm::Session(a) => {
                 Self::Session { status: part(a.status, "status of a session")?, set_version: a.set_version }
             }
+            Arm::Sessions(a) => Self::Sessions(a.answers.into_iter().map(brief_from).collect::<Result<_, _>>()?),
             Arm::Changes(a) => Self::Changes { account: boxed(a.account)?, changes: parts(a.changes)? },
             Arm::Ticket(pb::TicketAnswer { ticket: None, .. }) => Self::Ticket(None),
             Arm::Ticket(a) => Self::Ticket(Some(Box::new(a.try_into()?))),
@@ -221,6 +230,41 @@ impl TryFrom<pb::session_answer::Status> for SessionStatus {
             Status::Stub(stub) => Self::Stub(stub.try_into()?),
         })
     }
+}
+
+fn asked_to((account, session): &(AccountId, SessionId)) -> pb::SessionQuery {
+    pb::SessionQuery { account: raw_account(account), session: raw(session) }
+}
+
+fn asked_from(asked: &[pb::SessionQuery]) -> Result<Vec<(AccountId, SessionId)>, Malformed> {
+    if asked.len() > SESSIONS_ASKED_MAX {
+        return Err(Malformed("number of sessions in a query"));
+    }
+    asked.iter().map(|one| Ok((account(&one.account)?, id(&one.session)?))).collect()
+}
+
+fn brief_to((brief, set_version): &(Brief, Option<u64>)) -> pb::BriefAnswer {
+    use pb::brief_answer::Status;
+    let status = match brief {
+        Brief::Active => Status::Active(UNIT),
+        Brief::Ended(tombstone) => Status::Ended(tombstone.as_ref().into()),
+        Brief::Unknown => Status::Unknown(UNIT),
+        Brief::Suspended { since_ms } => Status::SuspendedSinceMs(*since_ms),
+        Brief::Stub(stub) => Status::Stub(stub.into()),
+    };
+    pb::BriefAnswer { status: Some(status), set_version: *set_version }
+}
+
+fn brief_from(answer: pb::BriefAnswer) -> Result<(Brief, Option<u64>), Malformed> {
+    use pb::brief_answer::Status;
+    let brief = match need(answer.status, "status of a session")? {
+        Status::Active(_) => Brief::Active,
+        Status::Ended(tombstone) => Brief::Ended(Box::new(tombstone.try_into()?)),
+        Status::Unknown(_) => Brief::Unknown,
+        Status::SuspendedSinceMs(since_ms) => Brief::Suspended { since_ms },
+        Status::Stub(stub) => Brief::Stub(stub.try_into()?),
+    };
+    Ok((brief, answer.set_version))
 }
 
 impl From<&TicketAnswer> for pb::TicketAnswer {

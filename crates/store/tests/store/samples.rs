@@ -479,6 +479,8 @@ pub fn queries() -> Vec<Query> {
     vec![
         Query::Account(account.clone()),
         Query::Session(account.clone(), SessionId([1; 16])),
+        Query::Sessions(vec![(account.clone(), SessionId([1; 16])), (account.clone(), SessionId([2; 16]))]),
+        Query::Sessions(vec![]),
         Query::SessionByKey(account.clone(), DeviceKey([2; 32])),
         Query::Changes(account.clone(), 3),
         Query::Ticket(TicketId([4; 16])),
@@ -505,6 +507,13 @@ pub fn answers() -> Vec<Answer> {
         Answer::Session { status: SessionStatus::Active(Box::new(session(1))), set_version: Some(0) },
         Answer::Session { status: SessionStatus::Ended(Box::new(tombstone(1))), set_version: Some(7) },
         Answer::Session { status: SessionStatus::Unknown, set_version: None },
+        Answer::Sessions(vec![
+            (Brief::Active, Some(4)),
+            (Brief::Ended(Box::new(tombstone(1))), Some(7)),
+            (Brief::Unknown, None),
+            (Brief::Suspended { since_ms: 0 }, Some(2)),
+            (Brief::Stub(stub()), Some(2)),
+        ]),
         Answer::Changes { account: None, changes: vec![] },
         Answer::Changes { account: Some(Box::new(account())), changes: vec![change] },
         Answer::Ticket(None),

@@ -24,7 +24,7 @@ impl System {
     }
 }
 
-/// What is done. Coalesced links and validations in batches get their own when they exist on the wire.
+/// What is done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Work {
     /// A link; a compare-and-set of a record elsewhere.
@@ -33,6 +33,8 @@ pub(super) enum Work {
     LinkShard,
     /// A linearizable validation; a read elsewhere.
     Read,
+    /// Linearizable validations in messages of many.
+    ReadStream,
     /// A link on a cluster of many groups.
     LinkManyGroups,
     /// Below the public rpc, spread over many groups.
@@ -47,6 +49,7 @@ impl Work {
             (Self::LinkShard, _) => "link, shard-level commit",
             (Self::Read, System::Kindred) => "validate, linearizable, unary",
             (Self::Read, System::Etcd) => "linearizable read",
+            (Self::ReadStream, _) => "validate, linearizable, on streams",
             (Self::Read, _) => "read at the primary",
             (Self::LinkManyGroups, _) => "link (public rpc), 16 groups",
             (Self::LinkShardManyGroups, _) => "link, shard-level commit, 16 groups",

@@ -156,16 +156,17 @@ async fn take_turns(
     let span = Duration::from_secs(u64::from(args.seconds));
     let pace = Pace::Closed(in_flight);
     let popularity = Popularity { zipf: 0.0, seed: u64::from(args.rounds) };
-    for work in [Work::Link, Work::LinkShard, Work::Read] {
+    for work in [Work::Link, Work::LinkShard, Work::Read, Work::ReadStream] {
         let before = lab.level().await?;
         let measured = match work {
             Work::LinkShard => lab.links_at_shard(lab.round, &pace).await?,
             Work::Read => lab.validations(Level::Linearizable, span, &pace, popularity).await?,
+            Work::ReadStream => lab.streamed(span, &pace, popularity).await?,
             _ => lab.links(Opened::AtHome, lab.round, &pace).await?,
         };
         let check = lab.all_took_part(&before, work).await;
         note(figures, Point { work, in_flight, system: System::Kindred }, &measured, &check);
-        if work != Work::LinkShard {
+        if !matches!(work, Work::LinkShard | Work::ReadStream) {
             peers.take_turns(figures, work, in_flight, span).await?;
         }
     }
@@ -227,7 +228,7 @@ impl Lab<'_> {
     /// Fails unless all nodes run and every replica did the same work. Reads alone write nothing but ticks.
     async fn all_took_part(&self, before: &crate::points::Replicas, work: Work) -> anyhow::Result<()> {
         match work {
-            Work::Read => self.level().await.map(drop),
+            Work::Read | Work::ReadStream => self.level().await.map(drop),
             _ => self.all_applied(before).await.map(drop),
         }
     }

@@ -184,7 +184,7 @@ pub(super) fn verdict(verdict: &Verdict) -> (String, String) {
 
 /// True for work that only some systems do.
 pub(super) fn is_ours_alone(work: Work) -> bool {
-    matches!(work, Work::LinkShard | Work::LinkManyGroups | Work::LinkShardManyGroups)
+    matches!(work, Work::LinkShard | Work::ReadStream | Work::LinkManyGroups | Work::LinkShardManyGroups)
 }
 
 fn optimisation() -> String {
