@@ -35,6 +35,8 @@ pub struct Options {
     pub snapshot_every_entries: Option<u64>,
     /// No TLS: whoever reaches a port may use it.
     pub is_plaintext: bool,
+    /// Worker threads of each node, which share the machine.
+    pub worker_threads: usize,
 }
 
 /// One node process.
@@ -91,7 +93,7 @@ impl Cluster {
                     name: name.clone(),
                     region: (*region).into(),
                     data_dir: dir.join("data"),
-                    worker_threads: 1,
+                    worker_threads: options.worker_threads,
                 },
                 listen: config::Listen {
                     gateway: address(ports[index]),

@@ -36,6 +36,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         shards_per_region: args.shards,
         snapshot_every_entries: None,
         is_plaintext: args.plaintext,
+        worker_threads: 1,
     };
     let mut cluster = Cluster::start(options, &crate::env::real()).await?;
     match args.output {

@@ -79,6 +79,9 @@ pub(super) struct Local {
     /// Log filter of the nodes.
     #[arg(long, default_value = "warn,openraft=error")]
     pub(super) log: String,
+    /// Worker threads of each node.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub(super) threads: u32,
     /// No TLS between the nodes, nor to them.
     #[arg(long)]
     pub(super) plaintext: bool,
@@ -94,8 +97,7 @@ pub(super) enum What {
     Compare(compare::Args),
 }
 
-/// Operations that can be measured. Links coalesced by a frontend or client, and validations in batches or streams, get
-/// their own names when they exist on the wire.
+/// Operations that can be measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(super) enum Operation {
     /// ApproveTicket to receipt, tickets opened in the account's home region.

@@ -83,6 +83,7 @@ impl<'a> Lab<'a> {
             shards_per_region,
             snapshot_every_entries: None,
             is_plaintext: local.plaintext,
+            worker_threads: local.threads as usize,
         };
         let cluster = Cluster::start(options, env).await?;
         let net = cluster.net.clone();

@@ -149,6 +149,7 @@ async fn storm(
         shards_per_region: 1,
         snapshot_every_entries: Some(SNAPSHOT_EVERY_ENTRIES),
         is_plaintext: args.plaintext,
+        worker_threads: 1,
     };
     screen.say("starting three nodes in three regions");
     let mut cluster = Cluster::start(options, &env).await?;

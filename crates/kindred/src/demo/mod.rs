@@ -107,6 +107,7 @@ async fn tell(args: &Args, place: &Place, recorder: Recorder, tour: &mut Tour) -
         shards_per_region: 1,
         snapshot_every_entries: None,
         is_plaintext: args.plaintext,
+        worker_threads: 1,
     };
     let mut cluster = Cluster::start(options, &env).await?;
     let nodes: Vec<_> = cluster.nodes.iter().map(|n| (n.name.clone(), n.gateway.clone())).collect();
