@@ -17,6 +17,7 @@ compile_error!(
 );
 
 pub mod cluster;
+pub mod mutants;
 pub mod pairing;
 pub mod scenarios;
 pub mod trace;
