@@ -17,7 +17,7 @@ KILLS ?= 1000
 SEED ?= 1
 FUZZ_ROUNDS ?= 50
 
-.PHONY: help setup build demo test check tidy fix fuzz demo-soak kill-loops bench bench-compare
+.PHONY: help setup build demo test check tidy fix fuzz demo-soak kill-loops bench bench-compare mutants-core
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -92,3 +92,6 @@ bench-compare: setup ## the same work by etcd, PostgreSQL and Redis; writes docs
 	@scripts/bench-peers
 	@$(MAKE) --no-print-directory build
 	@"$(KINDRED)" bench compare --plaintext --report docs/performance.md $(COMPARE)
+
+mutants-core: setup ## changes core line by line and sees whether its tests notice; hours (MUTANTS="--shard 0/8")
+	@scripts/mutants-core $(MUTANTS)
