@@ -17,7 +17,11 @@ compile_error!(
 );
 
 pub mod cluster;
+pub mod faults;
+pub mod ground;
 pub mod pairing;
+pub mod run;
 pub mod scenarios;
 pub mod trace;
+pub mod workload;
 pub mod world;

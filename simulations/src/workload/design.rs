@@ -7,11 +7,10 @@ use rand::{RngExt as _, SeedableRng as _};
 
 use super::mix::Mix;
 use super::plan::{self, Filter, Planned, Room};
+use super::steps::Step;
 
 /// Simulated time before the first fault of a drawn plan: the cluster is formed by then.
 pub const FORMED_MS: u64 = 5_000;
-/// Length of the storm unless a scenario says otherwise, simulated ms.
-pub const STORM_MS: u64 = 90_000;
 
 /// The clients' side of a run, and its plan.
 #[derive(Clone, Debug)]
@@ -34,15 +33,21 @@ pub struct Design {
     pub is_patient: bool,
     /// What goes wrong.
     pub plan: Vec<Planned>,
+    /// What happens in order.
+    pub story: Vec<Step>,
+    /// The storm is over once the story is told.
+    pub ends_with_story: bool,
+    /// Names of the nodes, by index.
+    pub nodes: Vec<String>,
 }
 
 impl Design {
-    /// The swarm: what this seed draws, on so many nodes, with what `filter` leaves of the plan.
-    pub fn draw(seed: u64, nodes: usize, storm_ms: u64, filter: &Filter) -> Self {
+    /// The swarm: what this seed draws, on these nodes, with what `filter` leaves of the plan.
+    pub fn draw(seed: u64, nodes: Vec<String>, storm_ms: u64, filter: &Filter) -> Self {
         let mut chance = StdRng::seed_from_u64(seed ^ 0x0DE5_1600);
         let accounts = chance.random_range(3..10);
         let pace = [1, 1, 2, 4][chance.random_range(0..4_usize)];
-        let room = Room { nodes, accounts, from_ms: FORMED_MS, until_ms: storm_ms };
+        let room = Room { nodes: nodes.len(), accounts, from_ms: FORMED_MS, until_ms: storm_ms };
         Self {
             seed,
             accounts,
@@ -53,7 +58,15 @@ impl Design {
             storm_ms,
             is_patient: chance.random_range(0..12_u32) == 0,
             plan: filter.apply(plan::draw(seed, room)),
+            story: Vec::new(),
+            ends_with_story: false,
+            nodes,
         }
+    }
+
+    /// Index of the node of this name.
+    pub fn node(&self, name: &str) -> Option<usize> {
+        self.nodes.iter().position(|node| node == name)
     }
 
     /// A generator of this part of the run alone.

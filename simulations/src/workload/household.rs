@@ -12,11 +12,14 @@ use kindred_wire::reason::Reason;
 use kindred_witness::{Asked, Shown};
 use tokio::time::Instant;
 
-use super::people::{Actor, People, Route};
-use super::plan::Planned;
+use super::people::{Actor, People, Route, Told};
+use super::plan::Trouble;
 
 /// Old approvals and unlinks that a household keeps, to send them again.
 const KEPT: usize = 16;
+
+/// A phone insists so often on its account.
+const REGISTERS: usize = 5;
 
 /// Everybody of one account.
 pub struct Household {
@@ -87,10 +90,19 @@ impl Household {
         let account = AccountId::new(name.as_bytes())?;
         let region = people.regions.get(home % people.regions.len())?;
         let (request, about, who) = (request_id(&people.env), about("phone", name), Actor::new(format!("{name}/phone")));
-        let told = people.insist(&who, Route::write(home), async |ask| {
-            ask.register(&device, &account, (&about, region), request).await
-        });
-        let (phone, _) = told.await.ok()?;
+        let mut told = Told::Nothing;
+        // Under the same request id throughout: what was claimed once is claimed.
+        for _ in 0..REGISTERS {
+            told = people
+                .insist(&who, Route::write(home), async |ask| {
+                    ask.register(&device, &account, (&about, region), request).await
+                })
+                .await;
+            if !matches!(told, Told::Nothing) {
+                break;
+            }
+        }
+        let (phone, _) = told.ok()?;
         people.learn(&account, phone.session);
         let epoch = phone.auth_epoch;
         let inner = Inner {
@@ -256,10 +268,8 @@ impl Household {
     }
 
     /// It is so many times busier for a while, from now on.
-    pub fn heat_up(&self, event: &Planned) {
-        let for_ms = Duration::from_millis(event.for_ms.unwrap_or_default());
-        self.people.stage.fired(&event.fault);
-        self.lock().hot_until = Some((Instant::now() + for_ms, event.amount));
+    pub fn heat_up(&self, trouble: Trouble) {
+        self.lock().hot_until = Some((Instant::now() + Duration::from_millis(trouble.for_ms), trouble.amount));
     }
 
     /// How many times busier it is just now.

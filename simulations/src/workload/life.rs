@@ -21,15 +21,16 @@ use super::linking::Way;
 use super::mix::Act;
 use super::people::{Actor, People, Route};
 use super::stage::{Phase, Stage};
-use super::trouble;
+use super::story;
 
 /// Gateways ask mostly about the latest sessions, among whom something happens.
 const LATEST: usize = 40;
 
 /// Everybody, until the storm is over.
 pub async fn run(people: &Arc<People>, design: &Rc<Design>) {
+    let households = people.households();
     let mut all: FuturesUnordered<LocalBoxFuture<'_, ()>> = FuturesUnordered::new();
-    for (index, household) in people.households().iter().enumerate() {
+    for (index, household) in households.iter().enumerate() {
         let mut chance = design.chance(1_000 + index as u64);
         let parts = if chance.random_bool(0.6) { 2 } else { 1 };
         for part in 0..parts {
@@ -43,6 +44,7 @@ pub async fn run(people: &Arc<People>, design: &Rc<Design>) {
     for node in 0..people.node_count() {
         all.push(Box::pin(gateway(people, node, design)));
     }
+    all.push(Box::pin(story::tell(people, design)));
     while all.next().await.is_some() {}
 }
 
@@ -68,8 +70,7 @@ async fn errands(household: &Household, mut chance: StdRng) {
     let stage = &household.people.stage;
     while stage.phase() == Phase::Storm {
         match stage.take_errand(household.index) {
-            Some(event) if event.fault == trouble::HOT_ACCOUNT => household.heat_up(&event),
-            Some(event) => household.bring_about(&event, &mut chance).await,
+            Some(errand) => household.bring_about(errand, &mut chance).await,
             None => tokio::time::sleep(Duration::from_millis(50)).await,
         }
     }

@@ -10,6 +10,7 @@ use tokio::sync::oneshot;
 
 use super::household::{Household, about};
 use super::people::{Actor, Route, Told};
+use crate::faults::Fault;
 
 /// One watch of a ticket; then the companion asks elsewhere.
 const WATCH: Duration = Duration::from_secs(5);
@@ -127,7 +128,7 @@ impl Household {
         self.keep_asked(&signed.asked);
         let route = Route::write(way.phone_at).hasty(way.hasty);
         if way.hasty.is_some() {
-            self.people.stage.fired(super::trouble::REPLY_LOST);
+            self.people.stage.fired(Fault::ReplyLost);
         }
         match self.people.insist(who, route, async |ask| ask.approve(&signed.asked).await).await {
             Told::Ok(receipt) => Some(receipt),

@@ -16,7 +16,10 @@
 pub mod acts;
 pub mod codes;
 pub mod design;
+pub mod drive;
+pub mod ground;
 pub mod household;
+pub mod kinds;
 pub mod life;
 pub mod linking;
 pub mod mix;
@@ -24,6 +27,8 @@ pub mod people;
 pub mod plan;
 pub mod settle;
 pub mod stage;
+pub mod steps;
+pub mod story;
 pub mod trouble;
 
 use std::rc::Rc;
@@ -50,15 +55,13 @@ pub struct Doors {
 /// Everybody, from the first registration to the last question. To be run on a host of the simulation.
 pub async fn main(stage: Arc<Stage>, env: Env, doors: Doors, design: Rc<Design>) -> Result<(), Failed> {
     let people = People::meet(stage.clone(), env, doors.nodes, doors.anybody).await?;
-    let mut households = Vec::with_capacity(design.accounts);
     for index in 0..design.accounts {
         let name = format!("a{index}");
         match Household::register(&people, &name, index % people.regions.len(), index).await {
-            Some(household) => households.push(household),
+            Some(household) => people.moves_in(&household),
             None => stage.violates(Violation::new("liveness", format!("account {name} could not be registered"))),
         }
     }
-    people.settle_in(households);
     life::run(&people, &design).await;
     stage.wait(Phase::Heal).await;
     settle::find_out(&people).await;

@@ -2,7 +2,7 @@
 //! request id, until there is an answer.
 
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use kindred_client::{Client, Device, Error, Patience};
@@ -34,7 +34,7 @@ pub struct People {
     nodes: Vec<Client>,
     anybody: Client,
     known: Mutex<Vec<Known>>,
-    households: OnceLock<Vec<Arc<Household>>>,
+    households: Mutex<Vec<Arc<Household>>>,
 }
 
 /// A session that somebody was told of.
@@ -140,7 +140,7 @@ impl People {
             nodes: nodes.into_iter().map(|client| client.with_patience(patience)).collect(),
             anybody,
             known: Mutex::default(),
-            households: OnceLock::new(),
+            households: Mutex::default(),
         }))
     }
 
@@ -221,14 +221,14 @@ impl People {
         known.iter().rev().nth(back.min(known.len().saturating_sub(1))).cloned()
     }
 
-    /// Everybody has moved in.
-    pub fn settle_in(&self, households: Vec<Arc<Household>>) {
-        let _ = self.households.set(households);
+    /// Somebody moves in.
+    pub fn moves_in(&self, household: &Arc<Household>) {
+        lock(&self.households).push(household.clone());
     }
 
-    /// The households, by index; none before all have moved in.
-    pub fn households(&self) -> &[Arc<Household>] {
-        self.households.get().map_or(&[], Vec::as_slice)
+    /// The households so far.
+    pub fn households(&self) -> Vec<Arc<Household>> {
+        lock(&self.households).clone()
     }
 }
 

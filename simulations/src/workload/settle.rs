@@ -28,7 +28,8 @@ const TRIES: usize = 3;
 /// Everybody finds out where they stand, once nothing is broken any more: whose phone is the phone, whether the account is
 /// locked, and whether there is room for one more companion.
 pub async fn find_out(people: &People) {
-    for_each(people.households(), |household| async move {
+    let households = people.households();
+    for_each(&households, |household| async move {
         let who = household.actor("phone after");
         for _ in 0..TRIES {
             if household.resolve(&who, Route::write(household.home)).await {
@@ -47,7 +48,8 @@ pub async fn find_out(people: &People) {
 /// Everybody links once more, within bounded time.
 pub async fn serve(people: &People) {
     let began = Instant::now();
-    for_each(people.households(), |household| async move {
+    let households = people.households();
+    for_each(&households, |household| async move {
         let who = household.actor("phone at last");
         let way = Way { companion_at: household.home + 1, phone_at: household.home, ..Way::default() };
         let linked = tokio::time::timeout(SERVES_WITHIN, household.link(&who, &way)).await;
@@ -63,7 +65,8 @@ pub async fn serve(people: &People) {
 /// Every account is listed and every session that anybody was told of is validated, linearizably.
 pub async fn scan(people: &People) {
     let began = Instant::now();
-    for_each(people.households(), |household| async move {
+    let households = people.households();
+    for_each(&households, |household| async move {
         let who = household.actor("auditor");
         if !household.list(&who, household.home).await {
             let text = "nobody lists its sessions after everything healed";

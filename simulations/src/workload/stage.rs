@@ -1,6 +1,5 @@
 //! How far a run has come: the world and the clients tell each other.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,7 +8,8 @@ use std::time::Duration;
 use kindred_check::Recorder;
 use serde::Serialize;
 
-use super::plan::Planned;
+use super::plan::Trouble;
+use crate::faults::{Counts, Fault, Injection};
 
 /// The parts of a run, in order. The world moves to those marked *w*, the clients to those marked *c*.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -63,8 +63,28 @@ pub struct Stage {
     /// The history.
     pub recorder: Recorder,
     found: Mutex<Vec<Violation>>,
-    fired: Mutex<BTreeMap<String, u64>>,
-    errands: Mutex<Vec<Planned>>,
+    fired: Mutex<Counts>,
+    errands: Mutex<Vec<(usize, Trouble)>>,
+    orders: Mutex<Orders>,
+}
+
+/// What a story asks of the world.
+#[derive(Default)]
+struct Orders {
+    open: Vec<Order>,
+    /// How many were carried out, or refused.
+    done: usize,
+    given: usize,
+    is_told: bool,
+}
+
+/// Something that a story asks of the world.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Order {
+    /// This is to go wrong.
+    Inject(Injection),
+    /// Everything is to be whole again.
+    Heal,
 }
 
 impl Stage {
@@ -84,6 +104,7 @@ impl Stage {
             found: Mutex::default(),
             fired: Mutex::default(),
             errands: Mutex::default(),
+            orders: Mutex::default(),
         }))
     }
 
@@ -115,26 +136,56 @@ impl Stage {
         lock(&self.found).clone()
     }
 
-    /// A fault has happened: it counts, by its kind.
-    pub fn fired(&self, fault: &str) {
-        *lock(&self.fired).entry(fault.to_owned()).or_default() += 1;
+    /// Clients did something of this kind: it counts.
+    pub fn fired(&self, fault: Fault) {
+        lock(&self.fired).add(fault);
     }
 
-    /// Faults that happened, by kind.
-    pub fn faults(&self) -> BTreeMap<String, u64> {
+    /// What clients did, by kind.
+    pub fn faults(&self) -> Counts {
         lock(&self.fired).clone()
     }
 
-    /// An event of the plan that clients bring about.
-    pub fn errand(&self, event: Planned) {
-        lock(&self.errands).push(event);
+    /// An event of the plan, with its index, that clients bring about.
+    pub fn errand(&self, index: usize, trouble: Trouble) {
+        lock(&self.errands).push((index, trouble));
     }
 
     /// The next errand of this account.
-    pub fn take_errand(&self, account: usize) -> Option<Planned> {
+    pub fn take_errand(&self, account: usize) -> Option<(usize, Trouble)> {
         let mut errands = lock(&self.errands);
-        let at = errands.iter().position(|event| event.account == Some(account))?;
+        let at = errands.iter().position(|(_, trouble)| trouble.account == account)?;
         Some(errands.remove(at))
+    }
+
+    /// Completes once the world has carried it out.
+    pub async fn order(&self, order: Order) {
+        let number = {
+            let mut orders = lock(&self.orders);
+            orders.open.push(order);
+            orders.given += 1;
+            orders.given
+        };
+        while lock(&self.orders).done < number {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// What a story asked for; the world carries it out at once.
+    pub fn take_orders(&self) -> Vec<Order> {
+        let mut orders = lock(&self.orders);
+        orders.done = orders.given;
+        std::mem::take(&mut orders.open)
+    }
+
+    /// The story is told to its end.
+    pub fn story_is_over(&self) {
+        lock(&self.orders).is_told = true;
+    }
+
+    /// Whether it is.
+    pub fn is_story_over(&self) -> bool {
+        lock(&self.orders).is_told
     }
 
     /// Moves the clock of the history, which stands still within a step of the world.

@@ -18,52 +18,31 @@ use rand::seq::IndexedRandom as _;
 use super::household::Household;
 use super::linking::Way;
 use super::people::{Actor, Route};
-use super::plan::Planned;
-
-/// Many pairings of one account at once.
-pub const STAMPEDE: &str = "stampede";
-/// One signed call, sent through every node again and again, at once.
-pub const RETRY_STORM: &str = "retry_storm";
-/// What was recorded some time ago is sent again: approvals, unlinks, codes from the screen.
-pub const REPLAY: &str = "replay";
-/// The phone of another account scans and approves.
-pub const WRONG_PHONE: &str = "wrong_phone";
-/// The watch of a ticket breaks again and again.
-pub const BROKEN_WATCH: &str = "broken_watch";
-/// A ticket is opened, scanned perhaps, and left.
-pub const ABANDONED_TICKET: &str = "abandoned_ticket";
-/// An account is far busier than others for a while.
-pub const HOT_ACCOUNT: &str = "hot_account";
-/// The phone approves another key than the ticket's.
-pub const SWAPPED_KEY: &str = "swapped_key";
-/// Messages that are none.
-pub const MALFORMED: &str = "malformed";
-/// A reply does not reach whoever asked. The world does it to messages, clients by not waiting.
-pub const REPLY_LOST: &str = "reply_lost";
+use super::plan::Trouble;
+use crate::faults::Fault;
 
 impl Household {
     /// Brings about an event of the plan.
-    pub async fn bring_about(&self, event: &Planned, chance: &mut StdRng) {
+    pub async fn bring_about(&self, (index, trouble): (usize, Trouble), chance: &mut StdRng) {
         let stage = &self.people.stage;
-        stage.fired(&event.fault);
-        let detail = Some(format!("#{} {}", event.index, event.amount));
-        let note = Note::Fault { fault: event.fault.clone(), node: None, peer: None, detail };
-        stage.recorder.note(&self.name, note);
-        let nodes = self.people.node_count();
-        let at = chance.random_range(0..nodes);
-        match event.fault.as_str() {
-            STAMPEDE => self.stampede(event.amount, chance).await,
-            RETRY_STORM => self.retry_storm(event.amount, at).await,
-            REPLAY => self.replay(event.amount, chance).await,
-            WRONG_PHONE => self.wrong_phone(at, chance).await,
-            BROKEN_WATCH => {
-                let breaks = Some(Duration::from_millis(event.amount));
+        stage.fired(trouble.fault);
+        let (fault, detail) = (trouble.fault.word().to_owned(), Some(format!("#{index}, {}", trouble.amount)));
+        stage.recorder.note(&self.name, Note::Fault { fault, node: None, peer: None, detail });
+        let at = chance.random_range(0..self.people.node_count());
+        match trouble.fault {
+            Fault::Stampede => self.stampede(trouble.amount, chance).await,
+            Fault::RetryStorm => self.retry_storm(trouble.amount, at).await,
+            Fault::Replay => self.replay(trouble.amount, chance).await,
+            Fault::WrongPhone => self.wrong_phone(at, chance).await,
+            Fault::BrokenWatch => {
+                let breaks = Some(Duration::from_millis(trouble.amount));
                 let way = Way { companion_at: at, phone_at: at + 1, watch_breaks: breaks, ..Way::default() };
                 self.link(&self.actor("phone w"), &way).await;
             }
-            ABANDONED_TICKET => self.abandon(at, chance).await,
-            SWAPPED_KEY => self.swap_key(at).await,
-            MALFORMED => self.send_malformed(at).await,
+            Fault::AbandonedTicket => self.abandon(at, chance).await,
+            Fault::SwappedKey => self.swap_key(at).await,
+            Fault::Malformed => self.send_malformed(at).await,
+            Fault::HotAccount => self.heat_up(trouble),
             _ => {}
         }
     }
@@ -122,7 +101,7 @@ impl Household {
     /// Another phone than the one that was meant scans, before or after it, and approves what it may not.
     async fn wrong_phone(&self, at: usize, chance: &mut StdRng) {
         let households = self.people.households();
-        let others: Vec<_> = households.iter().filter(|other| other.index != self.index).collect();
+        let others: Vec<_> = households.iter().filter(|other| other.name != self.name).collect();
         let (Some(other), Some(shown)) = (others.choose(chance), self.open(at).await) else { return };
         let (who, stranger) = (self.actor("phone x"), other.actor(&format!("phone strays to {}", self.name)));
         let way = Way { companion_at: at, phone_at: at, ..Way::default() };
