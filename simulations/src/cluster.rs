@@ -119,7 +119,7 @@ impl Cluster {
             },
             points: false,
             limits: kindred_node::Limits::default(),
-            plaintext: Some(kindred_node::Plaintext { gateway: Role::Gateway }),
+            plaintext: Some(kindred_node::Plaintext { gateway: Role::Operator }),
             operations: None,
         }
     }

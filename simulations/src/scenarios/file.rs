@@ -22,6 +22,23 @@ macro_rules! built_in {
 
 built_in! {
     "default",
+    "abandoned",
+    "accepted-and-completed",
+    "add-only",
+    "dead-code",
+    "full-account",
+    "ids-are-not-reused",
+    "lost-key-reply",
+    "new-phone",
+    "outage",
+    "own-session",
+    "refused-keeps-credentials",
+    "replays-end-nobody",
+    "rolling-restart",
+    "slow-hop",
+    "stale-list",
+    "stampede",
+    "wrong-clocks",
 }
 
 /// The names of regions, and so of nodes, in order: more than anybody simulates.
@@ -216,7 +233,8 @@ fn told(raw: &RawStep, nodes: &[String]) -> anyhow::Result<Step> {
         Some(Expect::Any(words)) => words.clone(),
     };
     let event = raw.fault.as_ref().map(|fault| event(fault.clone(), nodes)).transpose()?;
-    anyhow::ensure!(event.is_some() == (raw.verb == Verb::Fault), "a step `fault` has a table `fault`, and no other has");
+    let is_fault = matches!(event, Some(Event::World(_)));
+    anyhow::ensure!(is_fault == (raw.verb == Verb::Fault), "a step `fault` has a table `fault`, and no other has");
     Ok(Step {
         verb: raw.verb,
         account: raw.account.clone(),

@@ -352,32 +352,35 @@ impl Story<'_> {
                 })
             }
             Verb::Unlock => if home.unlock(&who, step.through).await { "ok".into() } else { "NO_ANSWER".into() },
-            Verb::RotateKey => {
-                let device = people.device();
-                let member = self.members.get(&key).map_or_else(|| home.phone(), |member| home.present(member));
-                let told = people.insist(&who, route, async |ask| ask.rotate_key(&member, &device, request).await).await;
-                if let Told::Ok((member, _)) = &told {
-                    match self.members.get_mut(&key) {
-                        Some(known) => known.device = member.device.clone(),
-                        None => home.take_phone(member.clone()),
-                    }
-                }
-                came(told, |_| "ok".into())
-            }
-            _ => {
-                let (device, about) = (people.device(), about("phone", &home.name));
-                let told = people
-                    .insist(&who, route, async |ask| {
-                        ask.replace_primary(&by, &device, (&about, step.keep), request).await
-                    })
-                    .await;
-                if let Told::Ok((member, _)) = &told {
-                    home.take_phone(member.clone());
-                    self.sessions.insert((step.account.clone(), "phone".into()), member.session);
-                }
-                came(told, |_| "ok".into())
-            }
+            _ => self.change_device(home, step).await,
         }
+    }
+
+    async fn change_device(&mut self, home: &Household, step: &Step) -> String {
+        let (who, by, key) = (Self::who(step), self.by(home, step), Self::key(step));
+        let (route, request, people) = (Route::write(step.through), request_id(&self.people.env), self.people);
+        let device = people.device();
+        if step.verb == Verb::RotateKey {
+            let member = self.members.get(&key).map_or_else(|| home.phone(), |member| home.present(member));
+            let told = people.insist(&who, route, async |ask| ask.rotate_key(&member, &device, request).await).await;
+            if let Told::Ok((member, _)) = &told {
+                match self.members.get_mut(&key) {
+                    Some(known) => known.device = member.device.clone(),
+                    None => home.take_phone(member.clone()),
+                }
+            }
+            return came(told, |_| "ok".into());
+        }
+        let about = about("phone", &home.name);
+        let told = people.insist(&who, route, async |ask| {
+            ask.replace_primary(&by, &device, (&about, step.keep), request).await
+        });
+        let told = told.await;
+        if let Told::Ok((member, _)) = &told {
+            home.take_phone(member.clone());
+            self.sessions.insert((step.account.clone(), "phone".into()), member.session);
+        }
+        came(told, |_| "ok".into())
     }
 }
 
