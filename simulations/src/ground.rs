@@ -26,7 +26,11 @@ const LONGEST: Duration = Duration::from_secs(3_600);
 
 /// The world of this description.
 pub fn build(world: &file::World, args: &Args) -> anyhow::Result<Box<dyn Ground>> {
-    anyhow::ensure!(world.networks.contains(&args.network), "this scenario is not for the network {}", args.network.word());
+    anyhow::ensure!(
+        world.networks.contains(&args.network),
+        "this scenario is not for the network {}",
+        args.network.word()
+    );
     anyhow::ensure!(args.network == Network::Tonic, "the network {} is not here yet", args.network.word());
     anyhow::ensure!(
         (world.nodes, world.regions, world.shards_per_region) == (3, 3, 1),
@@ -36,7 +40,15 @@ pub fn build(world: &file::World, args: &Args) -> anyhow::Result<Box<dyn Ground>
     cluster.snapshot_every_entries = world.snapshot_every_entries;
     let mut sim = sim(args.seed, LONGEST);
     cluster.hosts(&mut sim);
-    Ok(Box::new(Turmoil { sim, cluster, due: BTreeMap::new(), notes: Vec::new(), counts: Counts::default(), restarts: 0 }))
+    Ok(Box::new(Turmoil {
+        sim,
+        cluster,
+        due: BTreeMap::new(),
+        notes: Vec::new(),
+        counts: Counts::default(),
+        restarts: 0,
+        given: 0,
+    }))
 }
 
 /// Three nodes on turmoil: they die, lose power and their directories, and are cut off.
@@ -47,6 +59,7 @@ struct Turmoil {
     notes: Vec<Note>,
     counts: Counts,
     restarts: u64,
+    given: u64,
 }
 
 enum End {
@@ -56,7 +69,8 @@ enum End {
 
 impl Turmoil {
     fn later(&mut self, ms: u64, end: End) {
-        let key = (self.sim.elapsed() + Duration::from_millis(ms), self.due.len() as u64);
+        self.given += 1;
+        let key = (self.sim.elapsed() + Duration::from_millis(ms), self.given);
         self.due.insert(key, end);
     }
 
@@ -188,7 +202,8 @@ impl Ground for Turmoil {
 
 fn scanned(engine: &Arc<SimEngine>, column: Column, from: &[u8], to: &[u8]) -> Digest {
     let pairs = engine.scan(column, from, to, usize::MAX).unwrap_or_default();
-    let parts: Vec<&[u8]> = pairs.iter().flat_map(|(key, value)| [&key[from.len().min(key.len())..], value.as_ref()]).collect();
+    let parts: Vec<&[u8]> =
+        pairs.iter().flat_map(|(key, value)| [&key[from.len().min(key.len())..], value.as_ref()]).collect();
     sha256(&parts)
 }
 

@@ -328,7 +328,10 @@ mod tests {
         for (name, text) in BUILT_IN {
             let scenario = Scenario::find(name).unwrap_or_else(|error| panic!("{name}: {error:#}"));
             assert!(head(text).len() > 20, "{name} begins without a comment");
-            assert!(scenario.run.swarm || !scenario.step.is_empty() || scenario.run.accounts > 0, "{name} does nothing");
+            assert!(
+                scenario.run.swarm || !scenario.step.is_empty() || scenario.run.accounts > 0,
+                "{name} does nothing"
+            );
         }
         let files = std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios")).unwrap();
         assert_eq!(files.count(), BUILT_IN.len(), "a file of simulations/scenarios is not built in");

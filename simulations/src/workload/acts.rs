@@ -36,9 +36,8 @@ impl Household {
         let (phone, request) = (self.phone(), request_id(&self.people.env));
         match self.people.insist(who, route, async |ask| ask.unlink_others(&phone, request).await).await {
             Told::Ok(reply) => {
-                let of = |t: &kindred_wire::pb::session::v1::Tombstone| {
-                    SessionId::from_slice(&t.session.as_ref()?.session)
-                };
+                let of =
+                    |t: &kindred_wire::pb::session::v1::Tombstone| SessionId::from_slice(&t.session.as_ref()?.session);
                 self.remove(&reply.tombstones.iter().filter_map(of).collect::<Vec<_>>());
                 self.know_epoch(reply.auth_epoch);
             }

@@ -56,9 +56,9 @@ impl Household {
         first: usize,
     ) -> Option<(Member, DeviceKey)> {
         let (phone, request) = (self.phone(), request_id(&self.people.env));
-        let told = self.people.insist(who, Route::write(first), async |ask| {
-            ask.scan_code(&phone, (code, is_wrong), request).await
-        });
+        let told = self
+            .people
+            .insist(who, Route::write(first), async |ask| ask.scan_code(&phone, (code, is_wrong), request).await);
         match told.await {
             Told::Ok((member, reply)) => {
                 self.know_epoch(member.auth_epoch);

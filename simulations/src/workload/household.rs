@@ -89,7 +89,8 @@ impl Household {
         let device = people.device();
         let account = AccountId::new(name.as_bytes())?;
         let region = people.regions.get(home % people.regions.len())?;
-        let (request, about, who) = (request_id(&people.env), about("phone", name), Actor::new(format!("{name}/phone")));
+        let (request, about, who) =
+            (request_id(&people.env), about("phone", name), Actor::new(format!("{name}/phone")));
         let mut told = Told::Nothing;
         // Under the same request id throughout: what was claimed once is claimed.
         for _ in 0..REGISTERS {

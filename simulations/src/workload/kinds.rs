@@ -100,9 +100,10 @@ fn network(fault: Fault, room: Room, chance: &mut StdRng) -> Option<Injection> {
     let for_ms = chance.random_range(500..12_000);
     let clients = chance.random_bool(0.3);
     Some(match fault {
-        Fault::MessageLoss => {
-            Injection::MessageLoss { per_mille: chance.random_range(5..300), for_ms: chance.random_range(1_000..15_000) }
-        }
+        Fault::MessageLoss => Injection::MessageLoss {
+            per_mille: chance.random_range(5..300),
+            for_ms: chance.random_range(1_000..15_000),
+        },
         Fault::MessageDelay => Injection::MessageDelay {
             per_mille: chance.random_range(20..500),
             extra_ms: chance.random_range(20..600),
@@ -112,9 +113,10 @@ fn network(fault: Fault, room: Room, chance: &mut StdRng) -> Option<Injection> {
             per_mille: chance.random_range(10..500),
             for_ms: chance.random_range(2_000..20_000),
         },
-        Fault::MessageReorder => {
-            Injection::MessageReorder { per_mille: chance.random_range(10..500), for_ms: chance.random_range(2_000..20_000) }
-        }
+        Fault::MessageReorder => Injection::MessageReorder {
+            per_mille: chance.random_range(10..500),
+            for_ms: chance.random_range(2_000..20_000),
+        },
         Fault::Partition => Injection::Partition { nodes: few, clients, for_ms },
         Fault::OneWayPartition => Injection::OneWayPartition { nodes: few, clients, for_ms },
         Fault::PartialPartition => Injection::PartialPartition { a, b, for_ms },
@@ -130,7 +132,8 @@ fn machine(fault: Fault, (victim, room): (usize, Room), chance: &mut StdRng) -> 
     let nodes = shuffled(room, chance);
     let node = *nodes.first()?;
     // Mostly short, now and then so long that the log that is missed is gone.
-    let down_ms = if chance.random_bool(0.3) { chance.random_range(5_000..30_000) } else { chance.random_range(100..3_000) };
+    let down_ms =
+        if chance.random_bool(0.3) { chance.random_range(5_000..30_000) } else { chance.random_range(100..3_000) };
     Some(match fault {
         Fault::Crash => Injection::Crash { node, down_ms },
         Fault::CrashAtPoint => {
@@ -150,9 +153,11 @@ fn machine(fault: Fault, (victim, room): (usize, Room), chance: &mut StdRng) -> 
         },
         Fault::TornWrite => Injection::TornWrite { node, down_ms },
         Fault::SyncError => Injection::SyncError { node, down_ms },
-        Fault::DiskFull => {
-            Injection::DiskFull { node, free_bytes: chance.random_range(0..1 << 20), for_ms: chance.random_range(1_000..10_000) }
-        }
+        Fault::DiskFull => Injection::DiskFull {
+            node,
+            free_bytes: chance.random_range(0..1 << 20),
+            for_ms: chance.random_range(1_000..10_000),
+        },
         Fault::SlowDisk => Injection::SlowDisk {
             node,
             sync_ms_max: chance.random_range(5..400),

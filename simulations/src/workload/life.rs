@@ -88,7 +88,9 @@ impl Household {
         let companions = self.companions();
         let (one, other) = (companions.choose(chance), companions.choose(chance));
         match (act, one, other) {
-            (Act::List, ..) => drop(self.list(who, first).await),
+            (Act::List, ..) => {
+                self.list(who, first).await;
+            }
             (Act::Deny | Act::Cancel, ..) => self.drop_ticket(who, at, act == Act::Deny).await,
             (Act::Lock, ..) => self.lock_for(who, chance.random_range(200..4_000), first).await,
             (Act::ReplacePrimary, ..) => {
@@ -102,7 +104,9 @@ impl Household {
                 drop(self.link_by_code(who, wrong, &way).await);
             }
             (Act::Link | Act::LinkByCompanion, _, Some(_)) if companions.len() >= self.room(chance) => {
-                drop(self.unlink(who, &self.phone(), companions[0].session, route).await);
+                {
+                    self.unlink(who, &self.phone(), companions[0].session, route).await;
+                };
             }
             (Act::LinkByCompanion, Some(one), _) => {
                 drop(self.link(who, &Way { by: Some(one.clone()), ..way }).await);
@@ -110,9 +114,15 @@ impl Household {
             (Act::LinkReplacing, Some(one), _) => {
                 drop(self.link(who, &Way { replaces: Some(one.session), ..way }).await);
             }
-            (Act::Unlink, Some(one), _) => drop(self.unlink(who, &self.phone(), one.session, route).await),
-            (Act::UnlinkSelf, Some(one), _) => drop(self.unlink(who, one, one.session, route).await),
-            (Act::UnlinkSibling, Some(one), Some(other)) => drop(self.unlink(who, one, other.session, route).await),
+            (Act::Unlink, Some(one), _) => {
+                self.unlink(who, &self.phone(), one.session, route).await;
+            }
+            (Act::UnlinkSelf, Some(one), _) => {
+                self.unlink(who, one, one.session, route).await;
+            }
+            (Act::UnlinkSibling, Some(one), Some(other)) => {
+                self.unlink(who, one, other.session, route).await;
+            }
             (Act::RotateKey, Some(one), _) if chance.random_bool(0.7) => self.rotate_companion(who, one, route).await,
             (Act::RotateKey, ..) => {
                 let (device, request) = (self.people.device(), request_id(&self.people.env));
@@ -122,7 +132,9 @@ impl Household {
             (Act::ValidateLocal, Some(one), _) => self.validate(who, one.session, (Level::Local, first)).await,
             (Act::Why, ..) => match self.ended().choose(chance) {
                 Some(ended) => self.why(who, *ended, first).await,
-                None => drop(self.list(who, first).await),
+                None => {
+                    self.list(who, first).await;
+                }
             },
             _ => drop(self.link(who, &way).await),
         }

@@ -177,7 +177,9 @@ mod tests {
             let plan = draw(seed, ROOM);
             let lost = plan.iter().filter_map(|planned| match &planned.event {
                 Event::World(
-                    Injection::Wipe { node, .. } | Injection::BitRotLog { node, .. } | Injection::BitRotState { node, .. },
+                    Injection::Wipe { node, .. }
+                    | Injection::BitRotLog { node, .. }
+                    | Injection::BitRotState { node, .. },
                 ) => Some(*node),
                 _ => None,
             });

@@ -55,7 +55,9 @@ pub async fn serve(people: &People) {
         let linked = tokio::time::timeout(SERVES_WITHIN, household.link(&who, &way)).await;
         if !matches!(linked, Ok(Some(_))) {
             let text = format!("no link within {} s after everything healed", SERVES_WITHIN.as_secs());
-            people.stage.violates(Violation { account: Some(household.name.clone()), ..Violation::new("liveness", text) });
+            people
+                .stage
+                .violates(Violation { account: Some(household.name.clone()), ..Violation::new("liveness", text) });
         }
     })
     .await;
@@ -70,7 +72,9 @@ pub async fn scan(people: &People) {
         let who = household.actor("auditor");
         if !household.list(&who, household.home).await {
             let text = "nobody lists its sessions after everything healed";
-            people.stage.violates(Violation { account: Some(household.name.clone()), ..Violation::new("liveness", text) });
+            people
+                .stage
+                .violates(Violation { account: Some(household.name.clone()), ..Violation::new("liveness", text) });
         }
     })
     .await;
@@ -98,7 +102,9 @@ pub async fn wait_for_tickets(people: &People) {
             let ask = people.ask(node, &who);
             let (of, request) = ((&left.device, &left.ticket), request_id(&people.env));
             match ask.watch_linked(of, request, Duration::from_secs(30)).await {
-                Err(error) if error.reason().map(kindred_wire::reason::Reason::name) == Some("TICKET_EXPIRED") => return,
+                Err(error) if error.reason().map(kindred_wire::reason::Reason::name) == Some("TICKET_EXPIRED") => {
+                    return;
+                }
                 // Locked, denied or forgotten: over, in another way than by its time.
                 Err(error) if kindred_witness::refusal(&error).is_some() => return,
                 Ok(_) => return,

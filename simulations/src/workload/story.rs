@@ -57,7 +57,9 @@ pub async fn tell(people: &Arc<People>, design: &Design) {
         crate::trace::line(format_args!("step {}: {verb:?} {of}: {came}", number + 1));
         if !step.expect.contains(&came) {
             let text = format!("step {} ({verb:?} {of}) came to {came}, not {}", number + 1, step.expect.join(" or "));
-            people.stage.violates(Violation { account: Some(step.account.clone()), ..Violation::new("scenario", text) });
+            people
+                .stage
+                .violates(Violation { account: Some(step.account.clone()), ..Violation::new("scenario", text) });
             break;
         }
     }
@@ -131,7 +133,8 @@ impl Story<'_> {
             return came(told.await, |_| "ok".into());
         }
         let regions = &self.people.regions;
-        let at = step.home.as_ref().and_then(|home| regions.iter().position(|region| region == home)).unwrap_or_default();
+        let at =
+            step.home.as_ref().and_then(|home| regions.iter().position(|region| region == home)).unwrap_or_default();
         let index = self.people.households().len();
         let Some(household) = Household::register(self.people, &step.account, at, index).await else {
             return "NO_ANSWER".into();
@@ -253,9 +256,9 @@ impl Story<'_> {
         match step.verb {
             Verb::Deny => {
                 let (by, who) = (self.by(home, step), Self::who(step));
-                let told = self.people.insist(&who, Route::write(step.through), async |ask| {
-                    ask.deny(&by, &shown.ticket, request).await
-                });
+                let told = self
+                    .people
+                    .insist(&who, Route::write(step.through), async |ask| ask.deny(&by, &shown.ticket, request).await);
                 came(told.await, |_| "ok".into())
             }
             Verb::Cancel => {
@@ -289,12 +292,13 @@ impl Story<'_> {
                 let Ok(reply) = others.list(&home.account).await else { return "NO_ANSWER".into() };
                 let all = reply.sessions.iter().filter_map(|s| Some((SessionId::from_slice(&s.session)?, s.seq)));
                 let held = all.filter(|(id, _)| *id != session).collect();
-                let view = Believed { set_version: reply.set_version, set: kindred_core::reconcile::Set::Sessions(held) };
+                let view =
+                    Believed { set_version: reply.set_version, set: kindred_core::reconcile::Set::Sessions(held) };
                 let request = request_id(&self.people.env);
                 // It changes nothing and ends nobody, so it is no operation of the history.
-                let told = self.people.insist(&who, route, async |ask| {
-                    ask.client.reconcile_signed(&home.phone(), &view, request).await
-                });
+                let told = self
+                    .people
+                    .insist(&who, route, async |ask| ask.client.reconcile_signed(&home.phone(), &view, request).await);
                 came(told.await, |_| "ok".into())
             }
         }
@@ -334,7 +338,9 @@ impl Story<'_> {
             }
             Verb::UnlinkAgain => {
                 let Some((by, target, request)) = self.unlinked.get(&key).cloned() else { return "NOTHING".into() };
-                came(people.insist(&who, route, async |ask| ask.unlink(&by, &target, request).await).await, |_| "ok".into())
+                came(people.insist(&who, route, async |ask| ask.unlink(&by, &target, request).await).await, |_| {
+                    "ok".into()
+                })
             }
             Verb::UnlinkOthers => {
                 let told = people.insist(&who, route, async |ask| ask.unlink_others(&by, request).await).await;
@@ -351,7 +357,13 @@ impl Story<'_> {
                     "ok".into()
                 })
             }
-            Verb::Unlock => if home.unlock(&who, step.through).await { "ok".into() } else { "NO_ANSWER".into() },
+            Verb::Unlock => {
+                if home.unlock(&who, step.through).await {
+                    "ok".into()
+                } else {
+                    "NO_ANSWER".into()
+                }
+            }
             _ => self.change_device(home, step).await,
         }
     }
@@ -372,9 +384,8 @@ impl Story<'_> {
             return came(told, |_| "ok".into());
         }
         let about = about("phone", &home.name);
-        let told = people.insist(&who, route, async |ask| {
-            ask.replace_primary(&by, &device, (&about, step.keep), request).await
-        });
+        let told = people
+            .insist(&who, route, async |ask| ask.replace_primary(&by, &device, (&about, step.keep), request).await);
         let told = told.await;
         if let Told::Ok((member, _)) = &told {
             home.take_phone(member.clone());

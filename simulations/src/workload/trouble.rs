@@ -71,7 +71,8 @@ impl Household {
         let Some(signed) = self.sign(&who, shown, &way).await else { return };
         let mut all: FuturesUnordered<_> = (0..times)
             .map(|number| {
-                let (name, asked, node) = (format!("{}/storm {number}", self.name), &signed.asked, at + number as usize);
+                let (name, asked, node) =
+                    (format!("{}/storm {number}", self.name), &signed.asked, at + number as usize);
                 async move { self.people.ask(node, &name).approve(asked).await.is_ok() }
             })
             .collect();

@@ -119,9 +119,9 @@ impl<'w> Household<'w> {
     /// Ends `target`, asked for by `by`.
     pub(super) async fn unlink(&self, who: &str, by: &Member, target: SessionId, first: usize) {
         let (by, request) = (self.present(by), request_id(&self.world.env));
-        let told = self.world.insist(self.route(first), async |client| {
-            self.world.ask(client, who).unlink(&by, &target, request).await
-        });
+        let told = self
+            .world
+            .insist(self.route(first), async |client| self.world.ask(client, who).unlink(&by, &target, request).await);
         match told.await {
             Told::Ok(_) => self.remove(&[target]),
             Told::Refused(refused) => self.heed(&refused),
@@ -133,9 +133,9 @@ impl<'w> Household<'w> {
     /// Ends everybody but the phone.
     pub(super) async fn unlink_others(&self, who: &str, first: usize) {
         let (phone, request) = (self.phone(), request_id(&self.world.env));
-        let told = self.world.insist(self.route(first), async |client| {
-            self.world.ask(client, who).unlink_others(&phone, request).await
-        });
+        let told = self
+            .world
+            .insist(self.route(first), async |client| self.world.ask(client, who).unlink_others(&phone, request).await);
         match told.await {
             Told::Ok(reply) => {
                 let of = |t: &session::Tombstone| SessionId::from_slice(&t.session.as_ref()?.session);
@@ -157,7 +157,9 @@ impl<'w> Household<'w> {
 
     /// Asks why a session was signed out.
     pub(super) async fn why(&self, who: &str, target: SessionId, first: usize) {
-        self.world.insist(read(first), async |client| self.world.ask(client, who).why(&self.account, target).await).await;
+        self.world
+            .insist(read(first), async |client| self.world.ask(client, who).why(&self.account, target).await)
+            .await;
     }
 
     fn route(&self, first: usize) -> Route {

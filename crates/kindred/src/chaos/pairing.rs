@@ -46,9 +46,8 @@ impl Household<'_> {
         let device = Device::new(&world.env.random(), world.cluster);
         let requester = Requester { device: about("web", &name), location: "chaos".into() };
         let request = request_id(&world.env);
-        let told = world.insist(read(at), async |client| {
-            world.ask(client, &name).open(&device, &requester, request).await
-        });
+        let told =
+            world.insist(read(at), async |client| world.ask(client, &name).open(&device, &requester, request).await);
         let reply = told.await.ok()?;
         let (ticket, qr) = (TicketId::from_slice(&reply.ticket)?, Qr::parse(&reply.qr_payload)?);
         Some(Shown { name, device, ticket, qr })
@@ -156,9 +155,8 @@ impl Household<'_> {
         let (world, request) = (self.world, request_id(&self.world.env));
         if is_denied {
             let Some(phone) = self.scan(who, &shown, at).await else { return };
-            let told = world.insist(read(at), async |client| {
-                world.ask(client, who).deny(&phone, &shown.ticket, request).await
-            });
+            let told = world
+                .insist(read(at), async |client| world.ask(client, who).deny(&phone, &shown.ticket, request).await);
             told.await.ok();
         } else {
             let told = world.insist(read(at), async |client| {

@@ -41,8 +41,9 @@ async fn audit(world: &World, lane: usize, accounts: &[AccountId], known: &[Know
     let who = format!("auditor {}", lane + 1);
     for (number, account) in accounts.iter().enumerate().skip(lane).step_by(LANES) {
         let what = format!("the sessions of {account}");
-        let asked = world
-            .learn_at_last(&what, number % world.node_count(), async |client| world.ask(client, &who).list(account).await);
+        let asked = world.learn_at_last(&what, number % world.node_count(), async |client| {
+            world.ask(client, &who).list(account).await
+        });
         asked.await?;
     }
     for (number, known) in known.iter().enumerate().skip(lane).step_by(LANES) {
