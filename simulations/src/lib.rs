@@ -17,6 +17,8 @@ compile_error!(
 );
 
 pub mod cluster;
+pub mod faults;
+pub mod net;
 pub mod pairing;
 pub mod scenarios;
 pub mod trace;

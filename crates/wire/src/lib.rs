@@ -14,6 +14,7 @@
 
 pub mod bundle;
 pub mod caller;
+pub mod calls;
 pub mod convert;
 pub mod metrics;
 pub mod net;
