@@ -210,7 +210,12 @@ impl World {
         let unsynced = disk.unsynced() as u64;
         let torn = u64::from(disk.is_torn());
         let lose = (unsynced * u64::from(lose_per_mille)).div_ceil(1_000).max(torn);
-        let lost = disk.crash(usize::try_from(lose).unwrap_or(usize::MAX));
+        let lost = if silent || lose > 0 {
+            disk.crash(usize::try_from(lose).unwrap_or(usize::MAX))
+        } else {
+            disk.reopen();
+            0
+        };
         if lost > 0 && how != "wipe" {
             self.counts.add(Fault::UnsyncedLost);
         }
@@ -222,7 +227,8 @@ impl World {
 
     /// The process of a node stands still; its connections stay. Refused on the tonic network.
     pub fn pause(&mut self, node: usize) -> Result<(), Failed> {
-        if !self.is_up(node) || !self.wires.pause(&*self.seat(node)?, true) {
+        let seat = self.seat(node)?;
+        if !self.is_up(node) || !self.wires.pause(&seat, true) {
             return Err(format!("node {node} cannot be paused").into());
         }
         if self.paused.insert(node) {
@@ -233,8 +239,9 @@ impl World {
 
     /// It goes on, unaware.
     pub fn resume(&mut self, node: usize) -> Result<(), Failed> {
+        let seat = self.seat(node)?;
         if self.paused.remove(&node) {
-            self.wires.pause(&*self.seat(node)?, false);
+            self.wires.pause(&seat, false);
             self.tell(What::Resumed { node });
         }
         Ok(())

@@ -101,6 +101,15 @@ impl SimEngine {
         lost
     }
 
+    /// The process that used the engine is gone and the machine is not: what was visible stays so, and what was not durable
+    /// still is not.
+    pub fn reopen(&self) {
+        let mut disk = self.disk();
+        disk.fail_next_sync = false;
+        disk.tear_next_sync = false;
+        self.cut.store(false, Ordering::SeqCst);
+    }
+
     /// The next synced commit fails with [`Error::SyncFailed`]. Its batch is visible and not durable, and until the
     /// crash nothing after it becomes durable either, whatever later syncs report.
     pub fn fail_next_sync(&self) {

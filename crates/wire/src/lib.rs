@@ -10,7 +10,7 @@
 //! Owns: the public protobuf packages, the [`reason::Reason`] table, the encoding of status details. Must not know: how a
 //! shard keeps its state, who serves a call.
 //!
-//! Reading order: [`reason`], [`status`], [`nonce`], [`convert`], [`bundle`], [`shards`], [`net`], [`tls`].
+//! Reading order: [`reason`], [`status`], [`nonce`], [`convert`], [`bundle`], [`shards`], [`net`], [`calls`], [`tls`].
 
 pub mod bundle;
 pub mod caller;

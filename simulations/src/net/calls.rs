@@ -51,7 +51,7 @@ impl Net for MessageNet {
     fn calls(&self, address: &str) -> Option<CallService> {
         let (fabric, from) = (self.fabric.clone(), self.host);
         let to = parse(address).and_then(|(name, port)| Some((fabric.host(name)?, port)));
-        Some(CallService::new(tower::service_fn(move |request| {
+        Some(CallService::new(tower::service_fn(move |request: Request<Body>| {
             let fabric = fabric.clone();
             async move {
                 match to {

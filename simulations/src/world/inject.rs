@@ -187,8 +187,12 @@ impl World {
 
     fn strike(&mut self, injection: &Injection) -> Result<(), Failed> {
         match injection {
-            Injection::ConnectionReset { node } => drop(self.wires.strike(&*self.seat(*node)?, false)),
-            Injection::HalfOpen { node } => drop(self.wires.strike(&*self.seat(*node)?, true)),
+            Injection::ConnectionReset { node } | Injection::HalfOpen { node } => {
+                let (seat, dead) = (self.seat(*node)?, injection.fault() == Fault::HalfOpen);
+                if !self.wires.strike(&seat, dead) {
+                    return Err("no connection to strike".into());
+                }
+            }
             Injection::Crash { node, down_ms } => {
                 self.crash(*node)?;
                 self.starts_after(*node, *down_ms);
@@ -228,7 +232,10 @@ impl World {
                 let to = self.setup.name(*to);
                 self.seat(*node)?.order(Order::Transfer(to));
             }
-            Injection::ReplyLost { node, answers } => self.wires.lose_replies(&*self.seat(*node)?, *answers),
+            Injection::ReplyLost { node, answers } => {
+                let seat = self.seat(*node)?;
+                self.wires.lose_replies(&seat, *answers);
+            }
             other => self.strike_machine(other)?,
         }
         Ok(())

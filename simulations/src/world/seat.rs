@@ -14,6 +14,7 @@ use kindred_store::simulated::SimEngine;
 use kindred_wire::caller::Role;
 use kindred_wire::net::Net;
 use kindred_wire::shards::{BoxFuture, Points};
+use openraft::async_runtime::WatchReceiver as _;
 use rand::{RngExt as _, rngs::StdRng};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
@@ -206,7 +207,6 @@ impl Seat {
         while let Some(Order::Transfer(to)) = orders.recv().await {
             for replica in replicas.all().into_iter().filter(|replica| replica.leads()) {
                 let successor = {
-                    use openraft::async_runtime::WatchReceiver as _;
                     let metrics = replica.raft.metrics();
                     let metrics = metrics.borrow_watched();
                     let membership = metrics.membership_config.membership();

@@ -230,7 +230,7 @@ impl Wires {
     pub(super) fn step(&mut self) -> Result<(), Failed> {
         match self {
             // Whether clients are done is counted by the world itself.
-            Self::Tonic(tonic) => tonic.sim.step().map(drop),
+            Self::Tonic(tonic) => tonic.sim.step().map(|_| ()),
             Self::Messages(messages) => {
                 messages.lockstep.step();
                 Ok(())
