@@ -16,6 +16,8 @@ pub mod checkers;
 #[cfg(test)]
 mod fuzz;
 pub mod history;
+pub mod note;
+pub mod operation;
 pub mod read;
 pub mod recorder;
 pub mod report;
@@ -23,7 +25,9 @@ pub mod report;
 mod story;
 pub mod timeline;
 
-pub use history::{Answer, Body, Event, Level, Member, Note, Operation, Outcome, Refusal, Tombstone, Verdict};
+pub use history::{Answer, Body, Event, Member, Outcome, Refusal, Told, Tombstone, Verdict};
+pub use note::{Held, Note, TicketState};
+pub use operation::{Level, Operation};
 pub use read::{read, read_file};
 pub use recorder::{Pending, Recorder};
 pub use report::{Report, Violation, judge};

@@ -166,7 +166,7 @@ fn failover_ms(timeline: &Timeline<'_>) -> Option<u64> {
 
 /// `watch_linked` stands for the link that it tells of.
 fn is_acknowledged_mutation(op: &Operation) -> bool {
-    !matches!(op, Operation::List { .. } | Operation::Validate { .. } | Operation::Why { .. })
+    !op.is_read()
 }
 
 #[cfg(test)]
