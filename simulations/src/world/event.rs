@@ -1,6 +1,6 @@
 //! What the world did and saw, as it goes into a history.
 
-use kindred_check::history::Note;
+use kindred_check::Note;
 
 use crate::faults::Injection;
 use crate::world::seat::Death;
