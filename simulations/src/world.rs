@@ -16,6 +16,7 @@ pub mod clock;
 pub mod event;
 mod inject;
 mod observe;
+pub mod rest;
 mod seat;
 pub mod setup;
 mod wire;
