@@ -18,7 +18,7 @@ compile_error!(
 
 pub mod cluster;
 pub mod faults;
-pub mod ground;
+pub mod net;
 pub mod pairing;
 pub mod run;
 pub mod scenarios;

@@ -4,40 +4,25 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::sync::Arc;
 
 use anyhow::Context as _;
 use kindred_check::{Body, Event, Outcome as Told};
 use serde::{Deserialize, Serialize};
 
+use crate::pairing::Failed;
+use crate::scenarios;
 use crate::scenarios::file::Scenario;
-use crate::workload::ground::{Figures, Ground};
+use crate::workload::design::Design;
+use crate::workload::drive::Play;
+use crate::workload::looking::Witness;
 use crate::workload::plan::Filter;
 use crate::workload::stage::Stage;
-use crate::workload::{self, drive};
-use crate::{ground, scenarios};
+use crate::workload::{self, Doors};
+use crate::world::World;
 
 pub use crate::workload::stage::Violation;
-
-/// Which network the nodes talk over.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "snake_case")]
-pub enum Network {
-    /// gRPC over HTTP/2 over simulated TCP.
-    #[default]
-    Tonic,
-    /// Single messages.
-    Messages,
-}
-
-impl Network {
-    /// Its word.
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Tonic => "tonic",
-            Self::Messages => "messages",
-        }
-    }
-}
+pub use crate::world::Network;
 
 /// What is to be run.
 #[derive(Clone, Debug)]
@@ -194,21 +179,34 @@ fn by_itself(told: scenarios::Told, args: &Args, history: Option<&Path>) -> anyh
 
 fn played(args: &Args, filter: &Filter, history: Option<&Path>) -> anyhow::Result<Outcome> {
     let scenario = Scenario::find(&args.scenario)?;
-    let design = scenario.design(args.seed, filter)?;
-    let mut ground = ground::build(scenario.world(), args)?;
-    let (stage, design) = (Stage::new(history)?, Rc::new(design));
-    let (way, clients, told) = (ground.way(), stage.clone(), design.clone());
-    let env = crate::world::env(args.seed, CLIENTS);
-    ground.settle(Box::pin(async move { workload::main(clients, env, way()?, told).await }));
-    let broken = drive::play(ground.as_mut(), &stage, &design).err().map(|failed| failed.to_string());
+    let design = Rc::new(scenario.design(args.seed, filter)?);
+    let mut world = scenario.build((args.seed, args.network), filter)?;
+    let stage = Stage::new(history)?;
+    settle(&mut world, &stage, &design).map_err(|failed| anyhow::anyhow!("{failed}"))?;
+    let mut witness = Witness::new(&mut world);
+    let played = Play { world: &mut world, stage: &stage, witness: &mut witness }.play(&design);
+    witness.finish(&mut world, &stage);
     stage.recorder.finish()?;
-    Ok(judged(ground.as_ref(), &stage, broken))
+    Ok(Outcome { broken: played.err().map(|failed| failed.to_string()), ..judged(&world, &stage) })
 }
 
-/// The clients' entropy is no node's.
+/// Starts the nodes, and puts everybody else onto a host of their own.
+fn settle(world: &mut World, stage: &Arc<Stage>, design: &Rc<Design>) -> Result<(), Failed> {
+    let all: Vec<usize> = (0..world.setup().nodes).collect();
+    let nodes = all.iter().map(|node| world.connect(DEVICES, &[*node])).collect::<Result<_, _>>()?;
+    let doors = Doors { nodes, anybody: world.connect(DEVICES, &all)? };
+    let (stage, design, env) = (stage.clone(), design.clone(), world.env(CLIENTS));
+    world.start_all()?;
+    world.client(DEVICES, async move { workload::main(stage, env, doors, design).await });
+    Ok(())
+}
+
+/// The clients' host.
+const DEVICES: &str = "devices";
+/// Their entropy is no node's.
 const CLIENTS: u64 = 100;
 
-fn judged(ground: &dyn Ground, stage: &Stage, broken: Option<String>) -> Outcome {
+fn judged(world: &World, stage: &Stage) -> Outcome {
     let events = stage.recorder.events();
     let report = kindred_check::judge(&events);
     let mut violations = stage.found();
@@ -216,25 +214,22 @@ fn judged(ground: &dyn Ground, stage: &Stage, broken: Option<String>) -> Outcome
     let operations = tally(&events);
     let asked: u64 = operations.values().map(|tally| tally.ok + tally.refused + tally.unknown).sum();
     let answered: u64 = operations.values().map(|tally| tally.ok).sum();
-    let mut faults: BTreeMap<String, u64> = BTreeMap::new();
-    for counts in [ground.counts(), stage.faults()] {
-        for (fault, times) in counts.all() {
-            *faults.entry(fault.word().to_owned()).or_default() += times;
-        }
+    let mut counts = world.counts();
+    for (fault, times) in stage.faults().all() {
+        counts.add_many(fault, times);
     }
-    let Figures { leader_changes, snapshots_installed, restarts, entries_applied } = ground.figures();
+    let figures = world.figures();
     Outcome {
         vacuous: answered * 2 < asked,
-        broken,
         violations,
-        simulated_ms: u64::try_from(ground.elapsed().as_millis()).unwrap_or(u64::MAX),
+        simulated_ms: u64::try_from(world.elapsed().as_millis()).unwrap_or(u64::MAX),
         operations,
-        faults,
-        leader_changes,
-        snapshots_installed,
-        restarts,
-        entries_applied,
-        digest: digest(ground, &events),
+        faults: counts.all().map(|(fault, times)| (fault.word().to_owned(), times)).collect(),
+        leader_changes: figures.leader_changes,
+        snapshots_installed: figures.snapshots_installed,
+        restarts: figures.restarts,
+        entries_applied: figures.entries_applied,
+        digest: digest(&world.digest(), &events),
         ..Outcome::default()
     }
 }
@@ -270,13 +265,13 @@ fn tally(events: &[Event]) -> BTreeMap<String, Tally> {
     operations
 }
 
-fn digest(ground: &dyn Ground, events: &[Event]) -> String {
+fn digest(world: &str, events: &[Event]) -> String {
     let mut lines = Vec::new();
     for event in events {
         // An event that cannot be written would have been told by the recorder.
         lines.extend(serde_json::to_vec(event).unwrap_or_default());
     }
-    kindred_core::canonical::sha256(&[&lines, &ground.digest().0]).to_string()
+    kindred_core::canonical::sha256(&[&lines, world.as_bytes()]).to_string()
 }
 
 #[cfg(test)]

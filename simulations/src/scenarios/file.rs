@@ -1,6 +1,7 @@
 //! Scenario files: simulations/scenarios/*.toml. simulations/README.md tells how to write one.
 
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use serde::Deserialize;
@@ -11,6 +12,8 @@ use crate::workload::design::Design;
 use crate::workload::mix::Mix;
 use crate::workload::plan::{Event, Filter, Planned, Trouble, numbered};
 use crate::workload::steps::{Step, Verb};
+use crate::world::setup::REGION_NAMES;
+use crate::world::{Knobs, Network, Setup, World};
 
 macro_rules! built_in {
     ($($name:literal,)*) => {
@@ -41,16 +44,15 @@ built_in! {
     "wrong-clocks",
 }
 
-/// The names of regions, and so of nodes, in order: more than anybody simulates.
-const NAMES: [&str; 9] =
-    ["amsterdam", "boston", "chennai", "dakar", "eugene", "fukuoka", "geneva", "hanoi", "istanbul"];
+/// Longest run, simulated.
+const LONGEST: Duration = Duration::from_secs(3_600);
 
 /// A scenario as its file tells it.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Scenario {
     #[serde(default)]
-    world: World,
+    world: RawWorld,
     #[serde(default)]
     run: Run,
     mix: Option<Mix>,
@@ -60,36 +62,31 @@ pub struct Scenario {
     step: Vec<RawStep>,
 }
 
-/// The world that a scenario needs.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct World {
+struct RawWorld {
     /// Nodes; in the regions in turn.
-    pub nodes: usize,
-    /// Regions.
-    pub regions: usize,
-    /// Shards of each region, beside the directory.
-    pub shards_per_region: u16,
-    /// Entries between two snapshots.
-    pub snapshot_every_entries: u64,
+    nodes: usize,
+    regions: usize,
+    /// Beside the directory.
+    shards_per_region: u32,
+    snapshot_every_entries: u64,
     /// The networks on which it makes sense.
-    pub networks: Vec<crate::run::Network>,
+    networks: Vec<Network>,
     /// Whether nodes run with settings that the seed draws.
-    pub knobs: bool,
+    knobs: bool,
 }
 
-impl Default for World {
+impl Default for RawWorld {
     fn default() -> Self {
-        let networks = vec![crate::run::Network::Tonic, crate::run::Network::Messages];
-        Self { nodes: 3, regions: 3, shards_per_region: 1, snapshot_every_entries: 1_000, networks, knobs: false }
-    }
-}
-
-impl World {
-    /// Names of the nodes, by index: `amsterdam-0`, `boston-0`, …
-    pub fn node_names(&self) -> Vec<String> {
-        let regions = self.regions.clamp(1, NAMES.len());
-        (0..self.nodes).map(|node| format!("{}-{}", NAMES[node % regions], node / regions)).collect()
+        Self {
+            nodes: 3,
+            regions: 3,
+            shards_per_region: 1,
+            snapshot_every_entries: 1_000,
+            networks: vec![Network::Tonic, Network::Messages],
+            knobs: false,
+        }
     }
 }
 
@@ -174,23 +171,47 @@ impl Scenario {
     /// From the text of a file.
     pub fn parse(text: &str) -> anyhow::Result<Self> {
         let scenario: Self = toml::from_str(text)?;
-        let World { nodes, regions, .. } = scenario.world;
+        let RawWorld { nodes, regions, .. } = scenario.world;
         anyhow::ensure!((1..=27).contains(&nodes), "world.nodes: 1 to 27");
-        anyhow::ensure!((1..=NAMES.len()).contains(&regions), "world.regions: 1 to {}", NAMES.len());
+        anyhow::ensure!((1..=REGION_NAMES.len()).contains(&regions), "world.regions: 1 to {}", REGION_NAMES.len());
         anyhow::ensure!(regions <= nodes, "world.regions: a region without a node");
         // Everything in it must make sense, whichever seed it is run with.
         scenario.design(1, &Filter::default())?;
         Ok(scenario)
     }
 
-    /// The world that it needs.
-    pub fn world(&self) -> &World {
-        &self.world
+    /// The networks on which it makes sense.
+    pub fn networks(&self) -> &[Network] {
+        &self.world.networks
+    }
+
+    fn setup(&self, seed: u64, network: Network) -> Setup {
+        let RawWorld { nodes, regions, shards_per_region, snapshot_every_entries, .. } = self.world;
+        let mut setup = Setup { nodes, regions, shards_per_region, limit: LONGEST, ..Setup::new(seed, network) };
+        setup.knobs.snapshot_every_entries = snapshot_every_entries;
+        setup
+    }
+
+    /// The world that it needs, with nothing running yet.
+    pub fn build(&self, (seed, network): (u64, Network), filter: &Filter) -> anyhow::Result<World> {
+        anyhow::ensure!(self.world.networks.contains(&network), "it is not for the network {}", network.word());
+        let mut setup = self.setup(seed, network);
+        // Half of the seeds run with unusual settings.
+        let is_unusual = self.world.knobs && filter.lets_kind(Fault::Knobs) && seed % 2 == 0;
+        if is_unusual {
+            setup.knobs = Knobs::draw(seed);
+        }
+        let mut world = World::new(setup).map_err(|failed| anyhow::anyhow!("{failed}"))?;
+        if is_unusual {
+            world.count(Fault::Knobs);
+        }
+        Ok(world)
     }
 
     /// What clients do in it, and what goes wrong.
     pub fn design(&self, seed: u64, filter: &Filter) -> anyhow::Result<Design> {
-        let (nodes, storm_ms) = (self.world.node_names(), ms(&self.run.storm)?);
+        let (setup, storm_ms) = (self.setup(seed, Network::default()), ms(&self.run.storm)?);
+        let nodes: Vec<String> = (0..setup.nodes).map(|node| setup.name(node)).collect();
         let mut design = Design::draw(seed, nodes.clone(), storm_ms, filter);
         if !self.run.swarm {
             let breath_ms = ms(&self.run.breath)?.max(2);

@@ -6,10 +6,10 @@ use std::time::Duration;
 use kindred_check::Note;
 
 use super::design::Design;
-use super::ground::Ground;
 use super::plan::Event;
 use super::stage::{Order, Phase, Stage, Violation};
 use crate::pairing::Failed;
+use crate::world::World;
 
 /// After the storm everybody has learnt what became of what was asked for; simulated time.
 const FINDS_OUT_WITHIN: Duration = Duration::from_secs(240);
@@ -18,91 +18,113 @@ const CONVERGES_WITHIN: Duration = Duration::from_secs(60);
 /// Then everybody is served and every session asked about.
 const SERVES_WITHIN: Duration = Duration::from_secs(600);
 /// Replicas are compared so often.
-const LOOKS_EVERY: Duration = Duration::from_millis(50);
+const LOOKS_EVERY: Duration = Duration::from_millis(100);
 
-/// Plays it to the end. An error says that the run itself broke, not that a promise was.
-pub fn play(ground: &mut dyn Ground, stage: &Stage, design: &Design) -> Result<(), Failed> {
-    let mut plan = design.plan.iter().peekable();
-    let is_over = || design.ends_with_story && stage.is_story_over();
-    while ground.elapsed() < Duration::from_millis(design.storm_ms) && !is_over() {
-        while let Some(planned) = plan.next_if(|planned| Duration::from_millis(planned.at_ms) <= ground.elapsed()) {
-            strike(ground, stage, (planned.index, &planned.event));
+/// Sees what a world applies, as it does.
+pub trait Witness {
+    /// After each step.
+    fn look(&mut self, world: &mut World, stage: &Stage);
+}
+
+/// A design that is being played.
+pub struct Play<'a> {
+    /// The world.
+    pub world: &'a mut World,
+    /// What it shares with the clients.
+    pub stage: &'a Stage,
+    /// Looks on.
+    pub witness: &'a mut dyn Witness,
+}
+
+impl Play<'_> {
+    /// Plays it to the end. An error says that the run itself broke, not that a promise was.
+    pub fn play(&mut self, design: &Design) -> Result<(), Failed> {
+        let mut plan = design.plan.iter().peekable();
+        let storm = Duration::from_millis(design.storm_ms);
+        while self.world.elapsed() < storm && !(design.ends_with_story && self.stage.is_story_over()) {
+            while let Some(planned) = plan.next_if(|next| Duration::from_millis(next.at_ms) <= self.world.elapsed()) {
+                self.strike(planned.index, &planned.event);
+            }
+            for order in self.stage.take_orders() {
+                match order {
+                    Order::Inject(injection) => self.strike(usize::MAX, &Event::World(injection)),
+                    Order::Heal => self.world.heal()?,
+                }
+            }
+            self.step()?;
         }
-        for order in stage.take_orders() {
-            match order {
-                Order::Inject(injection) => strike(ground, stage, (usize::MAX, &Event::World(injection))),
-                Order::Heal => ground.heal(),
+        self.world.heal()?;
+        self.stage.reach(Phase::Heal);
+        self.until(Phase::Quiet, FINDS_OUT_WITHIN)?;
+        self.converge()?;
+        self.stage.reach(Phase::Serve);
+        self.until(Phase::Done, SERVES_WITHIN)
+    }
+
+    fn strike(&mut self, index: usize, event: &Event) {
+        match event {
+            Event::Clients(trouble) => self.stage.errand(index, *trouble),
+            Event::World(injection) => match self.world.inject(injection) {
+                Ok(()) => crate::trace::line(format_args!("#{index}: {injection:?}")),
+                // A node that is down already, or a fault that this network does not have; it does not count.
+                Err(refused) => crate::trace::line(format_args!("#{index}: {refused}")),
+            },
+        }
+    }
+
+    /// One step of the world, and what was seen of it into the history.
+    fn step(&mut self) -> Result<(), Failed> {
+        self.world.step()?;
+        self.stage.set_now_us(u64::try_from(self.world.elapsed().as_micros()).unwrap_or(u64::MAX));
+        for event in self.world.events() {
+            let names = self.world.setup();
+            if let Some(note) = event.what.note(|node| names.name(node)) {
+                self.stage.recorder.note("world", note);
             }
         }
-        step(ground, stage)?;
+        self.witness.look(self.world, self.stage);
+        Ok(())
     }
-    ground.heal();
-    stage.reach(Phase::Heal);
-    until(ground, stage, Phase::Quiet, FINDS_OUT_WITHIN)?;
-    converge(ground, stage)?;
-    stage.reach(Phase::Serve);
-    until(ground, stage, Phase::Done, SERVES_WITHIN)
-}
 
-fn strike(ground: &mut dyn Ground, stage: &Stage, (index, event): (usize, &Event)) {
-    match event {
-        Event::Clients(trouble) => stage.errand(index, *trouble),
-        Event::World(injection) => match ground.inject(injection) {
-            Ok(()) => tracing::debug!(index, fault = injection.fault().word(), "struck"),
-            // A node that is down already, or a fault that this network does not have; it does not count.
-            Err(refused) => tracing::debug!(index, %refused, "not struck"),
-        },
-    }
-}
-
-/// One step of the world, and what was seen of it into the history.
-fn step(ground: &mut dyn Ground, stage: &Stage) -> Result<(), Failed> {
-    ground.step()?;
-    stage.set_now_us(u64::try_from(ground.elapsed().as_micros()).unwrap_or(u64::MAX));
-    for note in ground.notes() {
-        stage.recorder.note("world", note);
-    }
-    Ok(())
-}
-
-fn until(ground: &mut dyn Ground, stage: &Stage, phase: Phase, within: Duration) -> Result<(), Failed> {
-    let deadline = ground.elapsed() + within;
-    while stage.phase() < phase {
-        if ground.elapsed() > deadline {
-            return Err(format!("{phase:?} was not reached within {} simulated s", within.as_secs()).into());
+    fn until(&mut self, phase: Phase, within: Duration) -> Result<(), Failed> {
+        let deadline = self.world.elapsed() + within;
+        while self.stage.phase() < phase {
+            if self.world.elapsed() > deadline {
+                return Err(format!("{phase:?} was not reached within {} simulated s", within.as_secs()).into());
+            }
+            self.step()?;
         }
-        step(ground, stage)?;
+        Ok(())
     }
-    Ok(())
-}
 
-/// Nobody changes anything, so all replicas of a shard become equal, every node's among them.
-fn converge(ground: &mut dyn Ground, stage: &Stage) -> Result<(), Failed> {
-    let (began, nodes) = (ground.elapsed(), ground.nodes().len());
-    let mut next = began;
-    loop {
-        if ground.elapsed() >= next {
-            next = ground.elapsed() + LOOKS_EVERY;
-            if is_equal(ground, nodes) {
+    /// Nobody changes anything, so all replicas of a shard become equal, every node's among them.
+    fn converge(&mut self) -> Result<(), Failed> {
+        let began = self.world.elapsed();
+        let mut next = began;
+        loop {
+            if self.world.elapsed() >= next {
+                next = self.world.elapsed() + LOOKS_EVERY;
+                if self.is_equal() {
+                    break;
+                }
+            }
+            if self.world.elapsed() > began + CONVERGES_WITHIN {
+                let text = format!("replicas still differ {} s after everything healed", CONVERGES_WITHIN.as_secs());
+                self.stage.violates(Violation::new("convergence", text));
                 break;
             }
+            self.step()?;
         }
-        if ground.elapsed() > began + CONVERGES_WITHIN {
-            let text = format!("replicas still differ {} s after everything healed", CONVERGES_WITHIN.as_secs());
-            stage.violates(Violation::new("convergence", text));
-            break;
-        }
-        step(ground, stage)?;
+        let ms = u64::try_from((self.world.elapsed() - began).as_millis()).unwrap_or(u64::MAX);
+        self.stage.recorder.note("world", Note::Step { name: "converged".into(), ms });
+        Ok(())
     }
-    let ms = u64::try_from((ground.elapsed() - began).as_millis()).unwrap_or(u64::MAX);
-    stage.recorder.note("world", Note::Step { name: "converged".into(), ms });
-    Ok(())
-}
 
-fn is_equal(ground: &dyn Ground, nodes: usize) -> bool {
-    let mut shards: BTreeMap<_, Vec<_>> = BTreeMap::new();
-    for (_, shard, digest) in ground.states() {
-        shards.entry(shard).or_default().push(digest);
+    fn is_equal(&self) -> bool {
+        let (nodes, mut shards) = (self.world.setup().nodes, BTreeMap::<_, Vec<_>>::new());
+        for rest in self.world.rests() {
+            shards.entry(rest.shard).or_default().push(rest.digest);
+        }
+        !shards.is_empty() && shards.values().all(|all| all.len() == nodes && all.iter().all(|one| *one == all[0]))
     }
-    !shards.is_empty() && shards.values().all(|all| all.len() == nodes && all.iter().all(|digest| *digest == all[0]))
 }
