@@ -355,7 +355,8 @@ mod tests {
             );
         }
         let files = std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios")).unwrap();
-        let files = files.filter(|file| file.as_ref().unwrap().path().extension().is_some_and(|ending| ending == "toml"));
+        let files =
+            files.filter(|file| file.as_ref().unwrap().path().extension().is_some_and(|ending| ending == "toml"));
         assert_eq!(files.count(), BUILT_IN.len(), "a file of simulations/scenarios is not built in");
     }
 

@@ -17,7 +17,7 @@ use rand::seq::IndexedRandom as _;
 
 use super::household::Household;
 use super::linking::Way;
-use super::people::{Actor, Route};
+use super::people::Route;
 use super::plan::Trouble;
 use crate::faults::Fault;
 

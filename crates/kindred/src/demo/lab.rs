@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::bail;
-use kindred_check::{Answer, Operation, Recorder};
+use kindred_check::Recorder;
 use kindred_client::{Client, Error, Patience};
 use kindred_core::env::Env;
 use kindred_core::id::{AccountId, ClusterId, SessionId};
