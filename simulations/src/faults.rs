@@ -266,6 +266,23 @@ impl Injection {
     }
 }
 
+/// Points at which [`Injection::CrashAtPoint`] can strike. The first six are of a Link, in the order in which it passes them;
+/// then those of the saga; then three that only the disk sees: an entry is committed and decided, and nothing of it is
+/// written; part of a snapshot has come; the log is about to be purged.
+pub const POINTS: [&str; 11] = [
+    "link.proposed",
+    "link.appended",
+    "link.synced",
+    "link.applied",
+    "link.answered",
+    "link.committed",
+    "ticket.approved",
+    "ticket.settled",
+    "apply.mid",
+    "snapshot.mid",
+    "purge.mid",
+];
+
 /// Why nothing was done.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {

@@ -77,6 +77,7 @@ pub struct World {
 
 #[derive(Default)]
 struct Clients {
+    any: bool,
     under_way: usize,
     failed: Option<Failed>,
 }
@@ -252,6 +253,7 @@ impl World {
     /// that fails ends the run.
     pub fn client(&mut self, name: &str, future: impl Future<Output = Result<(), Failed>> + 'static) {
         let clients = self.clients.clone();
+        clients.borrow_mut().any = true;
         clients.borrow_mut().under_way += 1;
         self.wires.client(name, &self.setup, async move {
             let done = future.await;
@@ -300,18 +302,16 @@ impl World {
         if self.elapsed() >= self.setup.limit {
             return Err(format!("not done after {} simulated seconds", self.elapsed().as_secs()).into());
         }
-        Ok(clients.under_way == 0)
+        Ok(clients.any && clients.under_way == 0)
     }
 
-    /// Steps for so long, or until all clients are done.
-    pub fn run_for(&mut self, time: Duration) -> Result<bool, Failed> {
+    /// Steps for so long, whether clients are done or not.
+    pub fn run_for(&mut self, time: Duration) -> Result<(), Failed> {
         let until = self.elapsed() + time;
         while self.elapsed() < until {
-            if self.step()? {
-                return Ok(true);
-            }
+            self.step()?;
         }
-        Ok(false)
+        Ok(())
     }
 
     /// Sees to processes that died of themselves in this step.

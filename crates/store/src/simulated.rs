@@ -22,6 +22,10 @@ type Map = Arc<BTreeMap<Vec<u8>, Bytes>>;
 
 /// Sees every commit that came to be visible, in order.
 pub trait Observer: Send + Sync {
+    /// Nothing of `batch` is there yet. If the observer cuts the power now, nothing ever will be.
+    fn committing(&self, batch: &[Write]) {
+        let _ = batch;
+    }
     /// `visible` is the store with `batch` in it. Called under the engine's lock: it must not call the engine.
     fn committed(&self, batch: &[Write], visible: &dyn Read);
 }
@@ -185,6 +189,12 @@ impl Engine for SimEngine {
             return Err(Error::Io("no power".into()));
         }
         let mut disk = self.disk();
+        if let Some(observer) = &disk.observer {
+            observer.committing(&batch);
+            if self.cut.load(Ordering::SeqCst) {
+                return Err(Error::Io("no power".into()));
+            }
+        }
         if durability == Durability::Synced && std::mem::take(&mut disk.tear_next_sync) {
             disk.torn = true;
             disk.faults.writes_torn += 1;

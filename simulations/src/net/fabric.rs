@@ -303,6 +303,11 @@ impl Fabric {
                 return;
             }
             let packet = entry.remove();
+            // A connection that broke takes along what was on its way.
+            let dead = core.streams.get(&packet.stream).is_some_and(|stream| stream.dead);
+            if dead && !matches!(packet.kind, Kind::Reset) {
+                continue;
+            }
             let Machine { state, group, .. } = &core.machines[packet.to];
             match (*state, *group) {
                 (State::Up, group) => core.inboxes[group].push_back(packet),

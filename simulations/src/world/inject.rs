@@ -69,6 +69,7 @@ impl World {
             seat.slow(0);
             seat.killer.disarm();
             seat.disk().set_free_bytes(None);
+            seat.disk().reopen();
             self.resume(seat.node)?;
             self.start(seat.node)?;
         }

@@ -27,6 +27,8 @@ use crate::world::event::{Event, What};
 use crate::world::seat::{Killer, Seat};
 use crate::world::{Figures, World};
 
+/// The generation of a state that never was a snapshot.
+const FIRST_GENERATION: u32 = 1;
 /// How often leaders are looked for, µs.
 const LOOK_EVERY_US: u64 = 50_000;
 /// Entries of a shard that are remembered until somebody applies them, by index behind the newest.
@@ -151,19 +153,26 @@ struct Tap {
 }
 
 impl Observer for Tap {
+    fn committing(&self, batch: &[Write]) {
+        if kindred_wire::shards::Points::is_armed(self.killer.as_ref()) {
+            self.points(batch);
+        }
+    }
+
     fn committed(&self, batch: &[Write], visible: &dyn Read) {
         let mut seen = lock(&self.seen);
         for write in batch {
-            let Write::Put(column, key, value) = write else { continue };
-            match column {
-                Column::Log if seen.tells => seen.keep(key, value),
-                Column::Meta => self.meta(&mut seen, key, value, batch, visible),
+            match write {
+                Write::Put(Column::Log, key, value) if seen.tells => seen.keep(key, value),
+                Write::Put(Column::Meta, key, value) => self.meta(&mut seen, key, value, batch, visible),
+                // A replica that is thrown away; the next one of the shard begins anew.
+                Write::Delete(Column::Meta, key) => {
+                    if let Some(shard) = key.first_chunk().map(|shard| u32::from_be_bytes(*shard)) {
+                        seen.generations.remove(&(self.node, shard));
+                    }
+                }
                 _ => {}
             }
-        }
-        drop(seen);
-        if kindred_wire::shards::Points::is_armed(self.killer.as_ref()) {
-            self.points(batch);
         }
     }
 }
@@ -176,7 +185,7 @@ impl Tap {
         }
         let Some((generation, Some(log_id))) = stood_at(value) else { return };
         let before = seen.generations.insert((self.node, shard.0), generation);
-        if before.is_some_and(|before| before != generation) {
+        if generation > before.unwrap_or(FIRST_GENERATION) {
             seen.figures.snapshots_installed += 1;
             let what = What::Installed { shard: shard.0, node: self.node, log_index: log_id.index };
             seen.installed.push(Event { at_us: clock::now_us(), what });
@@ -211,7 +220,7 @@ impl Tap {
         }
     }
 
-    /// Points that only the disk sees.
+    /// Points that only the disk sees, each before the batch that would end it is written.
     fn points(&self, batch: &[Write]) {
         for write in batch {
             match write {
@@ -220,8 +229,11 @@ impl Tap {
                     let Some(shard) = key.first_chunk().map(|shard| ShardId(u32::from_be_bytes(*shard))) else {
                         continue;
                     };
-                    if *key == *keys::meta(shard, MetaKey::Purged) && !value.is_empty() {
+                    if *key == *keys::meta(shard, MetaKey::Purged) {
                         self.killer.pass("purge.mid", 0);
+                    } else if *key == *keys::meta(shard, MetaKey::Applied) {
+                        let log_index = stood_at(value).and_then(|(_, log_id)| log_id).map_or(0, |id| id.index);
+                        self.killer.pass("apply.mid", log_index);
                     }
                 }
                 _ => {}
@@ -233,7 +245,7 @@ impl Tap {
     fn is_staged(&self, key: &[u8]) -> bool {
         let (Some(shard), Some(generation)) = (key.first_chunk::<4>(), key.get(4..8)) else { return false };
         let live = lock(&self.seen).generations.get(&(self.node, u32::from_be_bytes(*shard))).copied();
-        live.unwrap_or(1).to_be_bytes() != *generation
+        live.unwrap_or(FIRST_GENERATION).to_be_bytes() != *generation
     }
 }
 
