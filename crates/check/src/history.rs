@@ -194,6 +194,22 @@ pub struct Tombstone {
     pub set_version: u64,
 }
 
+impl Tombstone {
+    /// What is left after 90 days or a deletion: it names no command and no version any more.
+    pub fn is_stub(&self) -> bool {
+        self.command.is_empty()
+    }
+
+    /// Whether both can be of one and the same end; a stub says less, and nothing else.
+    pub fn agrees(&self, other: &Self) -> bool {
+        if self.is_stub() || other.is_stub() {
+            let of = |t: &Self| (t.session.clone(), t.reason.clone(), t.log_index);
+            return of(self) == of(other);
+        }
+        self == other
+    }
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
