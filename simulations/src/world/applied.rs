@@ -48,6 +48,8 @@ pub struct Applied {
     pub linked: Vec<String>,
     /// Sessions that a command of the entry names to be ended, whether or not it did.
     pub named: Vec<String>,
+    /// Sessions whose record a command of the entry may change without ending them: a pin, a key.
+    pub touched: Vec<String>,
     /// False if the entry's commands are not known here: then `linked` and `named` say nothing.
     pub commands_known: bool,
 }
@@ -140,6 +142,12 @@ pub(super) fn applied(
             let (linked, named) = of_command(&envelope.command, id, &sessions, versions);
             found.linked.extend(linked.iter().map(ToString::to_string));
             found.named.extend(named.iter().map(ToString::to_string));
+            if let Command::Pin { account, session, .. } | Command::RotateDeviceKey { account, session, .. } =
+                &envelope.command
+                && account == id
+            {
+                found.touched.push(session.to_string());
+            }
         }
     }
     Some(found)
