@@ -11,7 +11,7 @@ struct VirtualTime;
 
 impl FormatTime for VirtualTime {
     fn format_time(&self, writer: &mut Writer<'_>) -> fmt::Result {
-        let elapsed = turmoil::sim_elapsed().unwrap_or_default();
+        let elapsed = crate::world::now();
         write!(writer, "{:>9.3}", elapsed.as_secs_f64())
     }
 }
@@ -28,6 +28,6 @@ pub fn init(filter: &str) {
 
 /// Prints one line of the run's own.
 pub fn line(text: impl fmt::Display) {
-    let elapsed = turmoil::sim_elapsed().unwrap_or_default();
+    let elapsed = crate::world::now();
     let _ = writeln!(std::io::stdout(), "{:>9.3} {text}", elapsed.as_secs_f64());
 }
