@@ -282,7 +282,8 @@ impl Replicas {
             full: self.full.clone(),
         };
         let network = Network { links: self.links.clone(), shard: shard.0, raft: Arc::default() };
-        let replica = Arc::new(Replica::start(parts, self.config.clone(), network).await?);
+        let started = Replica::start(parts, self.config.clone(), network).await;
+        let replica = Arc::new(started.map_err(|error| health.of_start(error))?);
         let duties = tokio::spawn(crate::duties::run(replica.clone(), self.clone(), self.links.clone()));
         let hosted = Hosted { replica: replica.clone(), duties };
         self.hosted.write().unwrap_or_else(PoisonError::into_inner).insert(shard, hosted);
