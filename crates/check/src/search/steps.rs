@@ -12,8 +12,10 @@ use crate::timeline::{Op, Position, Timeline, ids};
 pub(super) struct State<'a> {
     version: u64,
     live: BTreeSet<&'a str>,
-    /// Live sessions of which no answer told; links of unknown outcome make them.
+    /// Live companions of which no answer told; links of unknown outcome make them.
     nameless: usize,
+    /// And phones.
+    nameless_phones: usize,
 }
 
 /// One step.
@@ -40,8 +42,10 @@ struct Known<'a> {
 
 #[derive(Clone, Debug)]
 enum What<'a> {
-    /// Somebody comes, of this id if it is known; these leave.
+    /// A companion comes, of this id if it is known; these leave.
     Come(Option<&'a str>, Ends<'a>),
+    /// A phone comes; these leave.
+    Phone(Option<&'a str>, Ends<'a>),
     /// These leave.
     Leave(Ends<'a>),
     Set,
@@ -77,11 +81,12 @@ impl<'a> Step<'a> {
                 self.leave(&mut after, ends)?;
                 after.version += 1;
             }
-            What::Come(session, ends) => {
+            What::Come(session, ends) | What::Phone(session, ends) => {
                 self.leave(&mut after, ends)?;
                 match session {
                     Some(session) if !after.live.insert(session) => return None,
                     Some(_) => {}
+                    None if matches!(self.what, What::Phone(..)) => after.nameless_phones += 1,
                     None => after.nameless += 1,
                 }
                 after.version += 1;
@@ -96,29 +101,37 @@ impl<'a> Step<'a> {
     fn shows(&self, set: &BTreeSet<&'a str>, state: &State<'a>) -> bool {
         let (named, others): (BTreeSet<&str>, BTreeSet<&str>) =
             set.iter().copied().partition(|session| self.known.named.contains(session));
-        named == state.live && others.len() == state.nameless
+        named == state.live && others.len() == state.nameless + state.nameless_phones
     }
 
     fn leave(&self, state: &mut State<'a>, ends: &Ends<'a>) -> Option<()> {
-        let primaries = &self.known.primaries;
+        let Known { named, primaries } = self.known.as_ref();
         match ends {
             Ends::These(sessions) => {
+                let of_phone = matches!(self.what, What::Phone(..));
                 for session in sessions {
-                    if self.known.named.contains(session) {
+                    if named.contains(session) {
                         state.live.remove(session).then_some(())?;
+                    } else if of_phone && state.nameless_phones > 0 {
+                        // Another phone ends the one before, whoever else it ends.
+                        state.nameless_phones -= 1;
                     } else {
                         state.nameless = state.nameless.checked_sub(1)?;
                     }
                 }
             }
             Ends::AllBut(keep) => {
+                let keeps_nameless = !named.contains(keep) && state.nameless_phones == 0;
                 state.live.retain(|session| session == keep || primaries.contains(session));
-                state.nameless = 0;
+                state.nameless = state.nameless.min(usize::from(keeps_nameless));
             }
-            Ends::Primary => state.live.retain(|session| !primaries.contains(session)),
+            Ends::Primary => {
+                state.live.retain(|session| !primaries.contains(session));
+                state.nameless_phones = 0;
+            }
             Ends::Everybody => {
                 state.live.clear();
-                state.nameless = 0;
+                (state.nameless, state.nameless_phones) = (0, 0);
             }
         }
         Some(())
@@ -170,11 +183,12 @@ impl<'a> Step<'a> {
             (What::Come(known, ends), What::Come(told, others)) => {
                 let ends = match op.op {
                     Operation::WatchLinked { .. } => ends,
-                    Operation::Approve { .. } => others,
-                    _ if is_exact => others,
-                    _ => ends,
+                    _ => others,
                 };
                 What::Come(told.or(known), ends)
+            }
+            (What::Phone(known, ends), What::Phone(told, others)) => {
+                What::Phone(told.or(known), if is_exact { others } else { ends })
             }
             (_, what) if is_exact => what,
             (known, _) => known,
@@ -216,7 +230,7 @@ fn mutation<'a>(op: &Op<'a>) -> Option<(String, What<'a>)> {
     let ended: Option<Vec<&str>> = answer.map(|answer| answer.tombstones.iter().map(|t| t.session.as_str()).collect());
     let these = Ends::These;
     Some(match op.op {
-        Operation::Register { .. } => ("register".to_owned(), What::Come(session, these(Vec::new()))),
+        Operation::Register { .. } => ("register".to_owned(), What::Phone(session, these(Vec::new()))),
         Operation::Approve { ticket, replaces, .. } => {
             (format!("link {ticket}"), What::Come(session, these(replaces.iter().map(String::as_str).collect())))
         }
@@ -244,7 +258,7 @@ fn mutation<'a>(op: &Op<'a>) -> Option<(String, What<'a>)> {
                 None if *keep_companions => Ends::Primary,
                 None => Ends::Everybody,
             };
-            (format!("phone {request}"), What::Come(session, ends))
+            (format!("phone {request}"), What::Phone(session, ends))
         }
         Operation::Delete { .. } => ("delete".to_owned(), What::Leave(Ends::Everybody)),
         _ => return None,
