@@ -155,8 +155,8 @@ impl People {
                 Operation::ReplacePrimary { account, device_key, keep_companions, request, ends: None }
             }
             89..93 => Operation::RotateKey { account, session: one?, device_key: format!("k-{request}"), request },
-            93..94 => Operation::Lock { account, request },
-            94..99 => Operation::Unlock { account, request },
+            93..95 => Operation::Lock { account, request },
+            95..99 => Operation::Unlock { account, request },
             // Only one of the accounts is ever deleted, and late.
             _ if account == "b" && self.events.len() > 150 => Operation::Delete { account, request },
             _ => Operation::List { account, level: Level::Linearizable },

@@ -210,10 +210,12 @@ fn read<'a>(op: &Op<'a>, known: &std::rc::Rc<Known<'a>>, versions: bool) -> Opti
     }
     let answer = op.answer()?;
     let (what, set) = match op.op {
-        Operation::Validate { session, .. } if known.named.contains(session.as_str()) => match answer.verdict? {
+        Operation::Validate { session, .. } => match answer.verdict? {
+            // Of a session that no answer told of nothing is known but the version.
+            _ if !known.named.contains(session.as_str()) => (What::Set, None),
             Verdict::Valid | Verdict::Suspended => (What::One(session, true), None),
             Verdict::SignedOut => (What::One(session, false), None),
-            _ => return None,
+            Verdict::Stale | Verdict::Malformed | Verdict::Undetermined => (What::Set, None),
         },
         Operation::List { .. } => (What::Set, Some(ids(answer.sessions.as_deref()?))),
         _ => return None,
