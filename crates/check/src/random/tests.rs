@@ -98,7 +98,10 @@ fn the_sweep_by_version_and_the_search_agree() {
                 Found::NoOrder => decided.1 += 1,
                 Found::Undecided => continue,
             }
-            assert_eq!(found == Found::Order, swept.is_empty(), "seed {seed}, {name}: {swept:?}");
+            if (found == Found::Order) != swept.is_empty() {
+                let lines = events.iter().map(|event| serde_json::to_string(event).unwrap() + "\n").collect::<String>();
+                panic!("seed {seed}, {name}: the search says {found:?}, the sweep {swept:?} of\n{lines}");
+            }
         }
     }
     assert!(decided.0 >= 190 && decided.1 >= 300, "{decided:?} were decided");

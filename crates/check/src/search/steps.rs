@@ -31,6 +31,10 @@ pub(super) struct Step<'a> {
     /// The whole set after it, as each answer tells it.
     sets: BTreeSet<BTreeSet<&'a str>>,
     known: std::rc::Rc<Known<'a>>,
+    /// Its attempts do not ask for the same.
+    is_unclear: bool,
+    /// An attempt was answered: that is the one.
+    is_told: bool,
 }
 
 /// What is known of an account's sessions from the whole history.
@@ -52,7 +56,7 @@ enum What<'a> {
     One(&'a str, bool),
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 enum Ends<'a> {
     These(Vec<&'a str>),
     /// All but this one and the primary.
@@ -162,17 +166,20 @@ pub(super) fn of<'a>(timeline: &Timeline<'a>, account: &str, versions: bool) -> 
             versions: BTreeSet::new(),
             sets: BTreeSet::new(),
             known: known.clone(),
+            is_unclear: false,
+            is_told: false,
         });
+        step.merge(op, what);
         if !matches!(op.op, Operation::WatchLinked { .. }) {
             step.call = step.call.min(op.call);
         }
-        step.merge(op, what);
         if let (Some(answer), Some(done)) = (op.answer(), op.done) {
             step.learn(answer, done, versions);
         }
     }
     let steps: Vec<_> = mutations.into_values().chain(reads).collect();
-    (is_registered && steps.iter().all(|step| step.call < Position::MAX)).then_some(steps)
+    let is_clear = |step: &Step<'_>| step.call < Position::MAX && (step.is_told || !step.is_unclear);
+    (is_registered && steps.iter().all(is_clear)).then_some(steps)
 }
 
 impl<'a> Step<'a> {
@@ -181,10 +188,11 @@ impl<'a> Step<'a> {
         let is_exact = op.answer().is_some() || self.done.is_none();
         self.what = match (self.what.clone(), what) {
             (What::Come(known, ends), What::Come(told, others)) => {
-                let ends = match op.op {
-                    Operation::WatchLinked { .. } => ends,
-                    _ => others,
-                };
+                let (is_watch, is_first) = (matches!(op.op, Operation::WatchLinked { .. }), self.call == Position::MAX);
+                let is_answer = op.answer().is_some() && !is_watch;
+                self.is_unclear |= !is_watch && !is_first && ends != others;
+                self.is_told |= is_answer;
+                let ends = if is_answer || (is_first && !is_watch) { others } else { ends };
                 What::Come(told.or(known), ends)
             }
             (What::Phone(known, ends), What::Phone(told, others)) => {
@@ -221,7 +229,16 @@ fn read<'a>(op: &Op<'a>, known: &std::rc::Rc<Known<'a>>, versions: bool) -> Opti
         _ => return None,
     };
     let versions = answer.set_version.filter(|_| versions).into_iter().collect();
-    Some(Step { call: op.call, done: op.done, what, versions, sets: set.into_iter().collect(), known: known.clone() })
+    Some(Step {
+        call: op.call,
+        done: op.done,
+        what,
+        versions,
+        sets: set.into_iter().collect(),
+        known: known.clone(),
+        is_unclear: false,
+        is_told: true,
+    })
 }
 
 /// Which mutation an operation attempts, under a name that all its attempts share, and what it does as far as this attempt
