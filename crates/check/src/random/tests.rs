@@ -16,8 +16,8 @@ const ACCOUNTS: [&str; 2] = ["a", "b"];
 
 #[test]
 fn a_good_history_raises_no_alarm() {
-    for seed in 0..400 {
-        let events = history(seed, 400, &ACCOUNTS);
+    for seed in 0..250 {
+        let events = history(seed, 700, &ACCOUNTS);
         let report = judge(&events);
         assert_eq!(report.violations, [], "seed {seed}");
         assert_eq!(report.not_judged, Vec::<String>::new(), "seed {seed}");
@@ -29,19 +29,19 @@ fn a_good_history_raises_no_alarm() {
 fn good_histories_are_no_empty_ones() {
     let (mut links, mut refused, mut unknown) = (0, 0, 0);
     for seed in 0..50 {
-        let report = judge(&history(seed, 400, &ACCOUNTS));
+        let report = judge(&history(seed, 700, &ACCOUNTS));
         links += report.links_completed;
         refused += report.refused;
         unknown += report.unknown;
     }
-    assert!(links > 250 && refused > 250 && unknown > 250, "{links} links, {refused} refused, {unknown} unknown");
+    assert!(links > 200 && refused > 200 && unknown > 200, "{links} links, {refused} refused, {unknown} unknown");
 }
 
 #[test]
 fn every_single_change_is_found() {
     let mut table: BTreeMap<&str, (u64, u64, u64)> = BTreeMap::new();
     for seed in 0..150 {
-        let events = history(seed, 400, &ACCOUNTS);
+        let events = history(seed, 700, &ACCOUNTS);
         let mut chance = StdRng::seed_from_u64(seed);
         let of_notes = ["a ticket is lost", "tickets that nobody opened", "two leaders of one term"];
         let by_note = of_notes.into_iter().enumerate().map(|(which, name)| (name, changes::of_notes(&events, which)));
@@ -98,7 +98,10 @@ fn the_sweep_by_version_and_the_search_agree() {
                 Found::NoOrder => decided.1 += 1,
                 Found::Undecided => continue,
             }
-            assert_eq!(found == Found::Order, swept.is_empty(), "seed {seed}, {name}: {swept:?}");
+            if (found == Found::Order) != swept.is_empty() {
+                let lines = events.iter().map(|event| serde_json::to_string(event).unwrap() + "\n").collect::<String>();
+                panic!("seed {seed}, {name}: the search says {found:?}, the sweep {swept:?} of\n{lines}");
+            }
         }
     }
     assert!(decided.0 >= 190 && decided.1 >= 300, "{decided:?} were decided");
