@@ -18,6 +18,8 @@ compile_error!(
 
 pub mod cluster;
 pub mod pairing;
+pub mod run;
 pub mod scenarios;
+pub mod tool;
 pub mod trace;
 pub mod world;
