@@ -83,7 +83,7 @@ pub async fn minimise(program: &Path, job: &Job, dir: &Path, budget: Budget) -> 
     if search.first_failing(&[Vec::new()]).await?.is_some() {
         plan.clear();
     }
-    let plan = ddmin(plan, async |candidates| search.first_failing(candidates).await).await?;
+    let plan = ddmin(plan, async |candidates: &[Vec<Planned>]| search.first_failing(candidates).await).await?;
     let is_least = search.runs < budget.runs;
     Ok(Minimised { replay: search.job_of(&plan).command(), faults: plan, faults_before, runs: search.runs, is_least })
 }
