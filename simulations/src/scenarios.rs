@@ -1,6 +1,7 @@
 //! What happens in a run.
 
 mod code;
+pub mod file;
 mod recovery;
 
 use std::cell::Cell;
@@ -24,6 +25,25 @@ use crate::world::env;
 const DURATION: Duration = Duration::from_secs(120);
 /// The clients' entropy is no node's.
 const CLIENT: u64 = 100;
+
+/// A scenario that is a function of the seed.
+pub type Told = fn(u64) -> Result<(), Failed>;
+
+/// Those that are, by name.
+pub const TOLD: [(&str, Told); 7] = [
+    ("link", link),
+    ("crash", crash),
+    ("lag", lag),
+    ("wipe", wipe),
+    ("rot", rot),
+    ("two-wiped", two_wiped),
+    ("code", code),
+];
+
+/// The one of this name.
+pub fn told(name: &str) -> Option<Told> {
+    TOLD.iter().find(|(known, _)| *known == name).map(|(_, told)| *told)
+}
 
 /// What the devices have reached and what the world has done, each told to the other.
 #[derive(Clone, Default)]

@@ -12,7 +12,7 @@ struct VirtualTime;
 
 impl FormatTime for VirtualTime {
     fn format_time(&self, writer: &mut Writer<'_>) -> fmt::Result {
-        let elapsed = turmoil::sim_elapsed().unwrap_or_default();
+        let elapsed = crate::world::now();
         write!(writer, "{:>9.3}", elapsed.as_secs_f64())
     }
 }
@@ -33,7 +33,7 @@ pub fn init(filter: &str) {
 
 /// Prints one line of the run's own, with virtual time, if there is a trace at all.
 pub fn line(text: impl fmt::Display) {
-    let elapsed = turmoil::sim_elapsed().unwrap_or_default();
+    let elapsed = crate::world::now();
     bare(format_args!("{:>9.3} {text}", elapsed.as_secs_f64()));
 }
 

@@ -13,17 +13,26 @@
 //! Reading order: [`history`], [`recorder`], [`mod@read`], [`timeline`], [`checkers`], [`report`].
 
 pub mod checkers;
+mod commands;
 #[cfg(test)]
 mod fuzz;
 pub mod history;
+pub mod log;
+pub mod note;
+pub mod operation;
+pub mod raft;
 pub mod read;
 pub mod recorder;
 pub mod report;
+pub mod search;
 #[cfg(test)]
 mod story;
 pub mod timeline;
+pub mod views;
 
-pub use history::{Answer, Body, Event, Level, Member, Note, Operation, Outcome, Refusal, Tombstone, Verdict};
+pub use history::{Answer, Body, Event, Member, Outcome, Refusal, Told, Tombstone, Verdict};
+pub use note::{Held, Note, TicketState};
+pub use operation::{Level, Operation};
 pub use read::{read, read_file};
 pub use recorder::{Pending, Recorder};
 pub use report::{Report, Violation, judge};

@@ -99,6 +99,13 @@ impl Compact for Applied {
     }
 }
 
+/// Generation and last applied entry in a value of [`MetaKey::Applied`], for whoever looks at a disk from outside; none if
+/// it does not read.
+pub fn stood_at(record: &Bytes) -> Option<(u32, Option<LogId>)> {
+    let stored = kindred_store::codec::open(MetaKey::Applied.kind(), record).ok()?;
+    Applied::decode(stored).ok().map(|stored| (stored.generation, stored.applied))
+}
+
 impl State {
     /// Opens the shard's state, and clears what an interrupted snapshot left behind.
     pub fn open(opening: Opening, shard: ShardId, region: RegionIndex) -> Result<Self, Error> {

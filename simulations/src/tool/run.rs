@@ -61,14 +61,6 @@ impl Faults {
     }
 }
 
-/// The network's word on the command line.
-pub fn word(network: Network) -> &'static str {
-    match network {
-        Network::Tonic => "tonic",
-        Network::Messages => "messages",
-    }
-}
-
 /// Runs one seed.
 pub fn run(args: Args, output: Output) -> anyhow::Result<u8> {
     if args.trace.is_some() && output == Output::Json {
@@ -77,7 +69,7 @@ pub fn run(args: Args, output: Output) -> anyhow::Result<u8> {
     let job = Job {
         scenario: args.scenario.clone(),
         seed: args.seed,
-        network: word(args.network).to_owned(),
+        network: args.network.word().to_owned(),
         mutant: args.mutant.clone(),
         only_faults: args.faults.only(),
         without_faults: args.faults.without_faults.clone(),

@@ -6,6 +6,8 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use super::explain::words;
+
 /// Name of the file in a run's directory.
 pub const FILE: &str = "summary.json";
 /// The history beside it.
@@ -133,7 +135,12 @@ impl Summary {
     pub fn read(dir: &Path) -> anyhow::Result<Self> {
         let path = dir.join(FILE);
         let text = std::fs::read(&path).map_err(|error| anyhow::anyhow!("{}: {error}", path.display()))?;
-        serde_json::from_slice(&text).map_err(|error| anyhow::anyhow!("{}: {error}", path.display()))
+        let mut summary: Self =
+            serde_json::from_slice(&text).map_err(|error| anyhow::anyhow!("{}: {error}", path.display()))?;
+        for planned in &mut summary.plan {
+            planned.detail = planned.detail.as_deref().map(words::detail);
+        }
+        Ok(summary)
     }
 
     /// All operations together.

@@ -10,10 +10,11 @@ use tokio::time::Instant;
 use crate::run::Network;
 
 use super::child::{self, Ended, Job, Ran};
+use super::list;
 use super::minimise::{self, Minimised};
 use super::output::{self, Exit, Output, exit, print, span, thousands};
 use super::progress::Progress;
-use super::run::{Faults, word};
+use super::run::Faults;
 use super::seeds::Seeds;
 use super::summary::Violation;
 use super::totals::{Gate, Totals};
@@ -61,7 +62,8 @@ pub struct Args {
     /// Runs spent on minimising one seed.
     #[arg(long, value_name = "N", default_value_t = 80)]
     minimise_runs: usize,
-    /// What must have happened for the sweep to count; all of it for `default`, else `operations`. `none` for nothing.
+    /// What must have happened for the sweep to count; all of it for `default`, `operations` for
+    /// other files, nothing for what records nothing. `none` for nothing.
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     gates: Option<Vec<String>>,
     /// Put a known bug back (`sim mutants --list`); needs a build with `--cfg kindred_mutants`.
@@ -162,8 +164,11 @@ pub async fn run(args: Args, output: Output) -> anyhow::Result<u8> {
 fn gates(asked: Option<&[String]>, scenario: &str) -> anyhow::Result<Vec<Gate>> {
     use clap::ValueEnum as _;
     let Some(asked) = asked else {
-        let all = scenario == "default";
-        return Ok(if all { Gate::value_variants().to_vec() } else { vec![Gate::Operations] });
+        return Ok(match scenario {
+            "default" => Gate::value_variants().to_vec(),
+            told if list::is_told(told) => Vec::new(),
+            _ => vec![Gate::Operations],
+        });
     };
     let named = asked.iter().filter(|word| !word.is_empty() && *word != "none");
     let gate = |word: &String| {
@@ -178,7 +183,7 @@ async fn sweep(args: &Args, program: &Path, scratch: &Path) -> anyhow::Result<Re
     let jobs = args.jobs.unwrap_or_else(child::cores).max(1);
     let began = Instant::now();
     let limit = Duration::from_secs(args.seed_limit);
-    let kinds = crate::tool::list::fault_kinds(args.network);
+    let kinds = list::fault_kinds(args.network);
     let (mut totals, mut failures) = (Totals::new(&kinds), Vec::new());
     let mut progress = Progress::new(args.seeds.count(), "seeds");
     let keep = args.keep_failures.clone().or_else(|| args.out.as_ref().map(|dir| dir.join("failures")));
@@ -222,7 +227,7 @@ async fn sweep(args: &Args, program: &Path, scratch: &Path) -> anyhow::Result<Re
     let wall_s = began.elapsed().as_secs_f64();
     Ok(Report {
         scenario: args.scenario.clone(),
-        network: word(args.network).to_owned(),
+        network: args.network.word().to_owned(),
         mutant: args.mutant.clone(),
         seeds: args.seeds.to_string(),
         passed: false,
@@ -249,7 +254,7 @@ fn job(args: &Args, seed: u64) -> Job {
     Job {
         scenario: args.scenario.clone(),
         seed,
-        network: word(args.network).to_owned(),
+        network: args.network.word().to_owned(),
         mutant: args.mutant.clone(),
         only_faults: args.faults.only(),
         without_faults: args.faults.without_faults.clone(),

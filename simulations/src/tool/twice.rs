@@ -10,6 +10,8 @@ use clap::ValueEnum;
 use futures::StreamExt as _;
 use serde::Serialize;
 
+use crate::run::Network;
+
 use super::child::{self, Ended, Job, Ran, TRACE_FILE};
 use super::output::{self, Exit, Output, exit, print};
 use super::progress::Progress;
@@ -61,11 +63,11 @@ pub enum Networks {
 }
 
 impl Networks {
-    fn words(self) -> &'static [&'static str] {
+    fn each(self) -> &'static [Network] {
         match self {
-            Self::Tonic => &["tonic"],
-            Self::Messages => &["messages"],
-            Self::Both => &["tonic", "messages"],
+            Self::Tonic => &[Network::Tonic],
+            Self::Messages => &[Network::Messages],
+            Self::Both => &[Network::Tonic, Network::Messages],
         }
     }
 }
@@ -155,11 +157,11 @@ fn jobs(args: &Args) -> anyhow::Result<Vec<Job>> {
     }
     let mut jobs = Vec::new();
     for scenario in &scenarios {
-        for network in args.network.words().iter().filter(|network| list::can_run(scenario, network)) {
+        for network in args.network.each().iter().filter(|network| list::can_run(scenario, **network)) {
             jobs.extend(args.seeds.iter().map(|seed| Job {
                 scenario: scenario.clone(),
                 seed,
-                network: (*network).to_owned(),
+                network: network.word().to_owned(),
                 trace: Some(args.trace.clone()),
                 ..Job::default()
             }));

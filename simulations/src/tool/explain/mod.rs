@@ -13,7 +13,7 @@ pub mod lanes;
 pub mod page;
 pub mod story;
 pub mod table;
-mod words;
+pub mod words;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -24,7 +24,7 @@ use crate::run::Network;
 
 use super::child::{self, Ended, Job};
 use super::output::{self, Exit, Output, exit, print};
-use super::run::{Faults, word};
+use super::run::Faults;
 use story::{Row, Story};
 use table::Filter;
 
@@ -106,7 +106,7 @@ async fn play(args: &Args, dir: PathBuf) -> anyhow::Result<()> {
     let job = Job {
         scenario: args.scenario.clone(),
         seed: args.seed,
-        network: word(args.network).to_owned(),
+        network: args.network.word().to_owned(),
         mutant: args.mutant.clone(),
         only_faults: args.faults.only(),
         without_faults: args.faults.without_faults.clone(),

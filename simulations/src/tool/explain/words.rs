@@ -52,7 +52,7 @@ pub fn fields(object: &Map<String, Value>, but: &[&str]) -> String {
 }
 
 /// How much of a fault there is: an injection as JSON, or words.
-fn detail(text: &str) -> String {
+pub fn detail(text: &str) -> String {
     match serde_json::from_str(text) {
         Ok(Value::Object(injection)) => fields(&injection, &["fault", "node"]),
         _ => text.to_owned(),
