@@ -190,7 +190,7 @@ pub struct Tombstone {
     pub command: String,
     /// Log index of that command.
     pub log_index: u64,
-    /// set_version after it.
+    /// set_version after it; 0 if it is not told.
     pub set_version: u64,
 }
 
@@ -198,6 +198,11 @@ impl Tombstone {
     /// What is left after 90 days or a deletion: it names no command and no version any more.
     pub fn is_stub(&self) -> bool {
         self.command.is_empty()
+    }
+
+    /// Version from which on the session is over, if it is told.
+    pub fn version(&self) -> Option<u64> {
+        Some(self.set_version).filter(|version| *version > 0)
     }
 
     /// Whether both can be of one and the same end; a stub says less, and nothing else.

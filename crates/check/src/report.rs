@@ -1,11 +1,14 @@
 //! The verdict on a history.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use crate::Error;
 use crate::checkers::{ALL, duplicates, durable, elections, liveness, siblings, tickets, unproven, versions};
 use crate::history::{Event, Note, Operation, Verdict};
+use crate::read::read_file;
 use crate::timeline::{Op, Position, Timeline};
 
 /// What the checkers say, in figures and in full. Counts are of distinct sessions (or versions), not of sightings.
@@ -131,6 +134,12 @@ pub fn judge(events: &[Event]) -> Report {
     report.durable_after_power_loss =
         after_power_loss(&timeline).map(|confirmed| confirmed && report.durability_lost == 0);
     report
+}
+
+/// [`judge`] for a file of JSON lines. Fails if it cannot be read or a line is no event; events that do not fit together
+/// are a violation.
+pub fn judge_file(path: &Path) -> Result<Report, Error> {
+    Ok(judge(&read_file(path)?))
 }
 
 fn not_judged(timeline: &Timeline<'_>) -> Vec<String> {

@@ -81,8 +81,8 @@ pub struct SetSeen<'a> {
     pub op: &'a Op<'a>,
     /// Where the answer stands.
     pub done: Position,
-    /// set_version of the set.
-    pub version: u64,
+    /// set_version of the set, if the answer tells it.
+    pub version: Option<u64>,
     /// The sessions.
     pub sessions: &'a [Member],
     /// A linearizable read, as opposed to a local one or a receipt, which may be told long after it was true.
@@ -194,7 +194,7 @@ impl<'a> Timeline<'a> {
         let told = self.views.get(account).into_iter().flatten().map(|view| SetSeen {
             op: &self.operations[view.op],
             done: view.done,
-            version: view.version,
+            version: Some(view.version),
             sessions: &view.sessions,
             is_current: false,
         });
@@ -203,7 +203,7 @@ impl<'a> Timeline<'a> {
             Some(SetSeen {
                 op,
                 done: op.done?,
-                version: answer.set_version?,
+                version: answer.set_version,
                 sessions: answer.sessions.as_deref()?,
                 is_current: op.op.is_linearizable_read(),
             })

@@ -91,7 +91,7 @@ fn mutation_of<'a>(op: &Op<'a>) -> Option<(Key<'a>, Option<u64>)> {
             match answer.tombstones.first() {
                 // Another command had ended it: this one changed nothing.
                 Some(tombstone) if tombstone.command != *request => None,
-                Some(tombstone) => Some((Key::Unlink(session), Some(tombstone.set_version))),
+                Some(tombstone) => Some((Key::Unlink(session), tombstone.version())),
                 None => Some((Key::Unlink(session), answer.set_version)),
             }
         }

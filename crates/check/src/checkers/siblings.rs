@@ -45,7 +45,7 @@ fn shown_only<'t>(timeline: &'t Timeline<'_>, account: &'t str) -> BTreeMap<&'t 
         for member in set.sessions.iter().filter(|member| !timeline.births.contains_key(member.id.as_str())) {
             let birth = shown.entry(&member.id).or_insert(Birth {
                 account,
-                version: Some(set.version),
+                version: set.version,
                 seq: member.seq,
                 acknowledged: set.done,
                 asked: set.op.call,
@@ -53,7 +53,7 @@ fn shown_only<'t>(timeline: &'t Timeline<'_>, account: &'t str) -> BTreeMap<&'t 
                 device_key: "",
                 is_primary: false,
             });
-            birth.version = birth.version.min(Some(set.version));
+            birth.version = birth.version.into_iter().chain(set.version).min();
             if set.done < birth.acknowledged {
                 (birth.acknowledged, birth.told_by) = (set.done, set.op.id);
             }
@@ -84,10 +84,10 @@ fn missing_from_sets(
 ) {
     for set in timeline.sets(birth.account).filter(|set| set.done < named_from) {
         let by_time = set.is_current && birth.acknowledged < set.op.call;
-        let by_version = birth.version.is_some_and(|version| version <= set.version);
+        let by_version = birth.version.zip(set.version).is_some_and(|(born, seen)| born <= seen);
         if (by_time || by_version) && !ids(set.sessions).contains(session) {
             let text = format!(
-                "session {session} of account {} is missing from the set of version {}, though nothing named it",
+                "session {session} of account {} is missing from the set of version {:?}, though nothing named it",
                 birth.account, set.version
             );
             found.push(Violation::new(NAME, session, text, [birth.told_by, set.op.id]));

@@ -103,11 +103,6 @@ fn one_tombstone_each<'t>(
     first
 }
 
-/// The version from which on the session is over; a stub does not tell.
-fn ended_at(tombstone: &Tombstone) -> u64 {
-    if tombstone.is_stub() { u64::MAX } else { tombstone.set_version }
-}
-
 fn came_back(timeline: &Timeline<'_>, ends: &BTreeMap<&str, (u64, Position, &Tombstone)>, found: &mut Vec<Violation>) {
     for op in &timeline.operations {
         let Some(answer) = op.answer() else { continue };
@@ -116,7 +111,8 @@ fn came_back(timeline: &Timeline<'_>, ends: &BTreeMap<&str, (u64, Position, &Tom
             && let Some((told_by, at, tombstone)) = ends.get(session.as_str())
         {
             let by_time = op.op.is_linearizable_read() && *at < op.call;
-            let by_version = answer.set_version.is_some_and(|version| version >= ended_at(tombstone));
+            let by_version =
+                answer.set_version.is_some_and(|version| tombstone.version().is_some_and(|ended| ended <= version));
             if by_time || by_version {
                 let text = format!("session {session} is valid again after it was signed out");
                 found.push(Violation::new(TOMBSTONES, session, text, [*told_by, op.id]));
@@ -126,9 +122,10 @@ fn came_back(timeline: &Timeline<'_>, ends: &BTreeMap<&str, (u64, Position, &Tom
     for set in timeline.accounts.keys().flat_map(|account| timeline.sets(account)) {
         for session in ids(set.sessions) {
             let Some((told_by, at, tombstone)) = ends.get(session) else { continue };
-            if ended_at(tombstone) <= set.version || (set.is_current && *at < set.op.call) {
+            let by_version = tombstone.version().zip(set.version).is_some_and(|(ended, seen)| ended <= seen);
+            if by_version || (set.is_current && *at < set.op.call) {
                 let text = format!(
-                    "session {session} is in the set of version {}, though its tombstone is of version {}",
+                    "session {session} is in the set of version {:?}, though its tombstone is of version {}",
                     set.version, tombstone.set_version
                 );
                 found.push(Violation::new(TOMBSTONES, session, text, [*told_by, set.op.id]));

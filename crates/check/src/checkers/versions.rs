@@ -28,11 +28,13 @@ fn one_set_per_version(timeline: &Timeline<'_>, account: &str, found: &mut Vec<V
     let mut known: BTreeMap<u64, (&[Member], u64)> = BTreeMap::new();
     let mut seqs: BTreeMap<&str, (u64, u64)> = BTreeMap::new();
     for set in timeline.sets(account) {
-        let (first, told_by) = *known.entry(set.version).or_insert((set.sessions, set.op.id));
-        if ids(first) != ids(set.sessions) {
-            let text =
-                format!("account {account} at version {} is {:?} and {:?}", set.version, ids(first), ids(set.sessions));
-            found.push(Violation::new(NAME, &format!("{account}@{}", set.version), text, [told_by, set.op.id]));
+        if let Some(version) = set.version {
+            let (first, told_by) = *known.entry(version).or_insert((set.sessions, set.op.id));
+            if ids(first) != ids(set.sessions) {
+                let text =
+                    format!("account {account} at version {version} is {:?} and {:?}", ids(first), ids(set.sessions));
+                found.push(Violation::new(NAME, &format!("{account}@{version}"), text, [told_by, set.op.id]));
+            }
         }
         // A session keeps its number for its whole life, so numbers are compared across versions too.
         for (id, seq) in set.sessions.iter().filter_map(|member| Some((member.id.as_str(), member.seq?))) {
@@ -49,7 +51,7 @@ fn one_set_per_version(timeline: &Timeline<'_>, account: &str, found: &mut Vec<V
 /// A verdict and a set, or two verdicts, of one version agree on whether the session is live.
 fn verdicts_fit_sets(timeline: &Timeline<'_>, account: &str, found: &mut Vec<Violation>) {
     let sets: BTreeMap<u64, (&[Member], u64)> =
-        timeline.sets(account).map(|set| (set.version, (set.sessions, set.op.id))).collect();
+        timeline.sets(account).filter_map(|set| Some((set.version?, (set.sessions, set.op.id)))).collect();
     let mut told: BTreeMap<(u64, &str), (bool, u64)> = BTreeMap::new();
     for op in timeline.of_account(account) {
         let (Operation::Validate { session, .. }, Some(answer)) = (op.op, op.answer()) else { continue };

@@ -24,10 +24,10 @@ pub(super) struct Step<'a> {
     /// Earliest answer; none if its outcome is unknown, and then it may never happen.
     pub(super) done: Option<Position>,
     what: What<'a>,
-    /// The version that it made or saw, if an answer tells.
-    version: Option<u64>,
-    /// The whole set after it, if an answer tells.
-    set: Option<BTreeSet<&'a str>>,
+    /// The version that it made or saw, as each answer tells it: one, if all is right.
+    versions: BTreeSet<u64>,
+    /// The whole set after it, as each answer tells it.
+    sets: BTreeSet<BTreeSet<&'a str>>,
     known: std::rc::Rc<Known<'a>>,
 }
 
@@ -87,8 +87,8 @@ impl<'a> Step<'a> {
                 after.version += 1;
             }
         }
-        let fits = self.version.is_none_or(|version| version == after.version)
-            && self.set.as_ref().is_none_or(|set| self.shows(set, &after));
+        let fits = self.versions.iter().all(|version| *version == after.version)
+            && self.sets.iter().all(|set| self.shows(set, &after));
         fits.then_some(after)
     }
 
@@ -146,8 +146,8 @@ pub(super) fn of<'a>(timeline: &Timeline<'a>, account: &str, versions: bool) -> 
             call: Position::MAX,
             done: None,
             what: what.clone(),
-            version: None,
-            set: None,
+            versions: BTreeSet::new(),
+            sets: BTreeSet::new(),
             known: known.clone(),
         });
         if !matches!(op.op, Operation::WatchLinked { .. }) {
@@ -184,10 +184,9 @@ impl<'a> Step<'a> {
     fn learn(&mut self, answer: &'a Answer, done: Position, versions: bool) {
         self.done = earlier(self.done, done);
         // The tombstone knows better than an answer that an earlier command had made it so.
-        let made = answer.tombstones.iter().find(|tombstone| !tombstone.is_stub());
-        let version = made.map(|tombstone| tombstone.set_version).or(answer.set_version);
-        self.version = self.version.or(version.filter(|_| versions));
-        self.set = self.set.take().or_else(|| answer.sessions.as_deref().map(ids));
+        let version = answer.tombstones.iter().find_map(|tombstone| tombstone.version()).or(answer.set_version);
+        self.versions.extend(version.filter(|_| versions));
+        self.sets.extend(answer.sessions.as_deref().map(ids));
     }
 }
 
@@ -205,8 +204,8 @@ fn read<'a>(op: &Op<'a>, known: &std::rc::Rc<Known<'a>>, versions: bool) -> Opti
         Operation::List { .. } => (What::Set, Some(ids(answer.sessions.as_deref()?))),
         _ => return None,
     };
-    let version = answer.set_version.filter(|_| versions);
-    Some(Step { call: op.call, done: op.done, what, version, set, known: known.clone() })
+    let versions = answer.set_version.filter(|_| versions).into_iter().collect();
+    Some(Step { call: op.call, done: op.done, what, versions, sets: set.into_iter().collect(), known: known.clone() })
 }
 
 /// Which mutation an operation attempts, under a name that all its attempts share, and what it does as far as this attempt
