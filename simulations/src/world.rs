@@ -277,10 +277,9 @@ impl World {
         nodes.iter().map(|node| self.setup.gateway(*node)).collect()
     }
 
-    /// A client of these nodes, in that order of preference, on the client host of that name.
-    pub fn connect(&mut self, client: &str, nodes: &[usize]) -> Result<Client, kindred_client::Error> {
-        let addresses = self.gateways(nodes);
-        Client::connect(self.net(client), &addresses)
+    /// The way from the client host of that name to these nodes, in that order of preference.
+    pub fn entrance(&mut self, client: &str, nodes: &[usize]) -> Entrance {
+        Entrance { net: self.net(client), addresses: self.gateways(nodes) }
     }
 
     /// True time, and chance of its own, for a client. Numbers below 1,000 are free.
@@ -384,6 +383,20 @@ impl World {
         }
         let parts: Vec<&[u8]> = parts.iter().map(Vec::as_slice).collect();
         self.trace.with(&parts)
+    }
+}
+
+/// A way from a client host to nodes.
+#[derive(Clone)]
+pub struct Entrance {
+    net: Arc<dyn Net>,
+    addresses: Vec<String>,
+}
+
+impl Entrance {
+    /// A client that goes this way. To be called by the client, on its host: over tonic it is made of tasks there.
+    pub fn connect(&self) -> Result<Client, kindred_client::Error> {
+        Client::connect(self.net.clone(), &self.addresses)
     }
 }
 

@@ -16,8 +16,8 @@ fn world(network: Network) -> World {
     let mut world = World::new(setup).unwrap();
     world.start_all().unwrap();
     world.tap();
-    let (client, env) = (world.connect("devices", &[0, 1, 2]).unwrap(), world.env(1));
-    world.client("devices", async move { load(&client, env).await });
+    let (entrance, env) = (world.entrance("devices", &[0, 1, 2]), world.env(1));
+    world.client("devices", async move { load(&entrance.connect()?, env).await });
     world
 }
 
@@ -243,8 +243,8 @@ fn a_world_tells_its_digest() {
     let seed = std::env::var("WORLD_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(1);
     let mut world = World::new(Setup::new(seed, network)).unwrap();
     world.start_all().unwrap();
-    let (client, env) = (world.connect("devices", &[0, 1, 2]).unwrap(), world.env(1));
-    world.client("devices", async move { load(&client, env).await });
+    let (entrance, env) = (world.entrance("devices", &[0, 1, 2]), world.env(1));
+    world.client("devices", async move { load(&entrance.connect()?, env).await });
     world.run_for(Duration::from_secs(4)).unwrap();
     world.inject(&Injection::PowerLoss { nodes: vec![1], lose_per_mille: 500, down_ms: 700 }).unwrap();
     world.inject(&Injection::PartialPartition { a: 0, b: 2, for_ms: 2_000 }).unwrap();

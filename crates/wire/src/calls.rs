@@ -75,3 +75,51 @@ pub fn calls_to_node(net: Arc<dyn Net>, address: &str, name: &str) -> Result<Cal
         None => channel_to_node(net, address, name).map(Calls::Http2),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use tower::ServiceExt as _;
+
+    use super::*;
+    use crate::net::{Listener, Stream};
+    use crate::shards::BoxFuture;
+
+    /// Carries whole calls to `here`, and nothing to anywhere else.
+    struct Whole;
+
+    impl Net for Whole {
+        fn dial(&self, _: String) -> BoxFuture<'static, io::Result<Stream>> {
+            Box::pin(std::future::ready(Err(io::ErrorKind::Unsupported.into())))
+        }
+
+        fn calls(&self, address: &str) -> Option<CallService> {
+            let answer = |request: Request<Body>| async move {
+                let path = request.uri().path().to_owned();
+                Ok::<_, BoxError>(Response::builder().header("path", path).body(Body::empty())?)
+            };
+            (address == "here:1").then(|| CallService::new(tower::service_fn(answer)))
+        }
+
+        fn listen(&self, _: String) -> BoxFuture<'static, io::Result<Box<dyn Listener>>> {
+            Box::pin(std::future::ready(Err(io::ErrorKind::Unsupported.into())))
+        }
+    }
+
+    fn asked(address: &str) -> Result<String, BoxError> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
+        runtime.block_on(async {
+            let calls = calls(Arc::new(Whole), address)?;
+            let request = Request::builder().uri("/a.B/C").body(Body::empty())?;
+            let answer = calls.oneshot(request).await?;
+            Ok(answer.headers().get("path").ok_or("no header")?.to_str()?.to_owned())
+        })
+    }
+
+    #[test]
+    fn a_network_that_carries_calls_is_called_and_any_other_is_dialled() {
+        assert_eq!(asked("here:1").unwrap(), "/a.B/C");
+        assert!(asked("elsewhere:1").unwrap_err().is::<tonic::transport::Error>(), "a channel that cannot connect");
+    }
+}
