@@ -20,7 +20,7 @@ FUZZ_ROUNDS ?= 50
 SEEDS ?= 1..10000
 NETWORK ?= messages
 
-.PHONY: help setup build demo test check tidy fix fuzz demo-soak kill-loops sim-smoke sim-sweep sim-mutants \
+.PHONY: help setup build demo test check tidy fix fuzz demo-soak kill-loops sim-smoke sim-sweep sim-mutants mutants-core \
 	bench bench-compare
 
 help: ## this list
@@ -111,3 +111,6 @@ bench-compare: setup ## the same work by etcd, PostgreSQL and Redis; writes docs
 	@scripts/bench-peers
 	@$(MAKE) --no-print-directory build
 	@"$(KINDRED)" bench compare --plaintext --report docs/performance.md $(COMPARE)
+
+mutants-core: setup ## changes core line by line and sees whether its tests notice; hours (MUTANTS="--shard 0/8")
+	@scripts/mutants-core $(MUTANTS)

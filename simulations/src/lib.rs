@@ -18,6 +18,7 @@ compile_error!(
 
 pub mod cluster;
 pub mod faults;
+pub mod mutants;
 pub mod net;
 pub mod pairing;
 pub mod run;
