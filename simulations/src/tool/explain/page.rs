@@ -6,9 +6,15 @@ use super::super::summary::{Planned, Violation};
 use super::lanes::Lanes;
 use super::story::{Row, Story};
 
-const TEMPLATE: &str = include_str!("timeline.html");
-const STYLE: &str = include_str!("timeline.css");
-const SCRIPT: &str = include_str!("timeline.js");
+const TEMPLATE: &str = include_str!("timeline/page.html");
+const STYLE: &str = include_str!("timeline/style.css");
+/// One script in four files: what stands where, how it is drawn, what is told beside it, what a person does.
+const SCRIPT: &str = concat!(
+    include_str!("timeline/lanes.js"),
+    include_str!("timeline/draw.js"),
+    include_str!("timeline/panels.js"),
+    include_str!("timeline/acts.js")
+);
 
 #[derive(Serialize)]
 struct Data<'a> {
