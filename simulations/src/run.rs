@@ -223,8 +223,8 @@ fn played(args: &Args, filter: &Filter, history: Option<&Path>) -> anyhow::Resul
 /// Starts the nodes, and puts everybody else onto a host of their own.
 fn settle(world: &mut World, stage: &Arc<Stage>, design: &Rc<Design>) -> Result<(), Failed> {
     let all: Vec<usize> = (0..world.setup().nodes).collect();
-    let nodes = all.iter().map(|node| world.connect(DEVICES, &[*node])).collect::<Result<_, _>>()?;
-    let doors = Doors { nodes, anybody: world.connect(DEVICES, &all)? };
+    let nodes = all.iter().map(|node| world.entrance(DEVICES, &[*node])).collect();
+    let doors = Doors { nodes, anybody: world.entrance(DEVICES, &all) };
     let (stage, design, env) = (stage.clone(), design.clone(), world.env(CLIENTS));
     world.start_all()?;
     world.client(DEVICES, async move { workload::main(stage, env, doors, design).await });

@@ -36,7 +36,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use kindred_check::Note;
-use kindred_client::Client;
 use kindred_core::env::Env;
 
 use self::design::Design;
@@ -44,18 +43,19 @@ use self::household::Household;
 use self::people::People;
 use self::stage::{Phase, Stage, Violation};
 use crate::pairing::Failed;
+use crate::world::Entrance;
 
-/// How clients reach the nodes: one client for each, and one of all.
+/// How clients reach the nodes: one by one, and whichever answers.
 pub struct Doors {
     /// By index of the node.
-    pub nodes: Vec<Client>,
+    pub nodes: Vec<Entrance>,
     /// Tries one after the other.
-    pub anybody: Client,
+    pub anybody: Entrance,
 }
 
 /// Everybody, from the first registration to the last question. To be run on a host of the simulation.
 pub async fn main(stage: Arc<Stage>, env: Env, doors: Doors, design: Rc<Design>) -> Result<(), Failed> {
-    let people = People::meet(stage.clone(), env, doors.nodes, doors.anybody).await?;
+    let people = People::meet(stage.clone(), env, doors).await?;
     for index in 0..design.accounts {
         let name = format!("a{index}");
         match Household::register(&people, &name, index % people.regions.len(), index).await {

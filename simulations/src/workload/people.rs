@@ -11,8 +11,10 @@ use kindred_core::id::{AccountId, ClusterId, SessionId};
 use kindred_witness::{Ask, refusal};
 use tokio::time::Instant;
 
+use super::Doors;
 use super::household::Household;
 use super::stage::Stage;
+use crate::world::Entrance;
 
 /// After so long without an answer a client gives up; what it asked for stays unknown.
 const INSISTS_FOR: Duration = Duration::from_secs(20);
@@ -123,7 +125,9 @@ impl Route {
 
 impl People {
     /// Asks for the cluster's id until it is told, for the cluster is just being formed.
-    pub async fn meet(stage: Arc<Stage>, env: Env, nodes: Vec<Client>, anybody: Client) -> Result<Arc<Self>, Error> {
+    pub async fn meet(stage: Arc<Stage>, env: Env, doors: Doors) -> Result<Arc<Self>, Error> {
+        let anybody = doors.anybody.connect()?;
+        let nodes = doors.nodes.iter().map(Entrance::connect).collect::<Result<Vec<_>, _>>()?;
         let (cluster, reply) = loop {
             match anybody.cluster().await {
                 Ok(told) => break told,
