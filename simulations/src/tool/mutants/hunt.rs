@@ -6,10 +6,13 @@ use std::time::Duration;
 
 use futures::StreamExt as _;
 
+use crate::mutants::Mutant;
+use crate::run::Network;
+
 use super::super::child::{self, Ended, Job, Ran};
+use super::super::list;
 use super::super::output::Exit;
 use super::super::progress::Progress;
-use super::registry::Mutant;
 use super::report::{Kill, Report, Trial};
 
 /// Distance between the starts: no hunt reaches the next one's seeds.
@@ -22,8 +25,8 @@ pub struct Plan {
     pub mutated: PathBuf,
     /// The ordinary one.
     pub clean: PathBuf,
-    /// Where nothing else is asked for.
-    pub network: String,
+    /// The network.
+    pub network: Network,
     /// Seeds from each start.
     pub seeds_max: u64,
     /// Starts.
@@ -93,7 +96,7 @@ async fn one(plan: &Plan, index: usize, mutant: &Mutant, start: u64) -> anyhow::
         let job = Job {
             scenario: mutant.scenario.clone(),
             seed,
-            network: mutant.network.clone().unwrap_or_else(|| plan.network.clone()),
+            network: network_of(&mutant.scenario, plan.network).word().to_owned(),
             mutant: Some(mutant.name.clone()),
             ..Job::default()
         };
@@ -114,6 +117,15 @@ async fn one(plan: &Plan, index: usize, mutant: &Mutant, start: u64) -> anyhow::
         }
     }
     Ok(hunted)
+}
+
+/// The other network, for a scenario that cannot be played in this one.
+fn network_of(scenario: &str, asked: Network) -> Network {
+    match asked {
+        Network::Messages if !list::can_run(scenario, asked) => Network::Tonic,
+        Network::Tonic if !list::can_run(scenario, asked) => Network::Messages,
+        asked => asked,
+    }
 }
 
 fn rules(ran: &Ran) -> Vec<String> {

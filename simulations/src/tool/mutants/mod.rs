@@ -5,7 +5,6 @@
 
 pub mod build;
 pub mod hunt;
-pub mod registry;
 pub mod report;
 
 use std::path::{Path, PathBuf};
@@ -13,10 +12,16 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use crate::run::Network;
+
 use super::child;
 use super::output::{self, Exit, Output, exit, lines, print, table};
-use registry::Mutant;
+use crate::mutants::{Mutant, Registry, Waiting};
+
 use report::Report;
+
+/// Where the lists of bugs lie, from the root of the repository.
+const LISTS: &str = "simulations/mutants";
 
 /// Arguments of `sim mutants`.
 #[derive(clap::Args)]
@@ -27,9 +32,9 @@ pub struct Args {
     /// Only these.
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     only: Vec<String>,
-    /// Network to hunt in, for bugs that ask for none.
-    #[arg(long, default_value = "messages", value_parser = ["tonic", "messages"])]
-    network: String,
+    /// Network to hunt in.
+    #[arg(long, value_enum, default_value_t = Network::Messages)]
+    network: Network,
     /// Seeds tried from each start before the bug counts as survived.
     #[arg(long, value_name = "N", default_value_t = 200)]
     seeds_max: u64,
@@ -56,13 +61,15 @@ pub struct Args {
 #[derive(Serialize)]
 struct List<'a> {
     mutants: &'a [Mutant],
-    waiting: &'a [registry::Waiting],
+    waiting: &'a [Waiting],
 }
 
 /// Lists or hunts.
 pub async fn run(args: Args, output: Output) -> anyhow::Result<u8> {
     let repository = repository(args.repository.as_deref())?;
-    let (mut mutants, waiting) = registry::read(&repository.join(registry::DIR))?;
+    let lists = repository.join(LISTS);
+    let Registry { mut mutants, waiting } =
+        Registry::load(&lists).map_err(|error| Exit::usage(format!("{error:#}; see {}/README.md", lists.display())))?;
     if !args.only.is_empty() {
         if let Some(unknown) = args.only.iter().find(|name| mutants.iter().all(|mutant| mutant.name != **name)) {
             return Err(Exit::usage(format!("no mutant `{unknown}`: see sim mutants --list")));
@@ -84,7 +91,7 @@ pub async fn run(args: Args, output: Output) -> anyhow::Result<u8> {
     let plan = hunt::Plan {
         mutated,
         clean: child::this_program()?,
-        network: args.network.clone(),
+        network: args.network,
         seeds_max: args.seeds_max.max(1),
         starts: args.starts.max(1),
         jobs: args.jobs.unwrap_or_else(child::cores).max(1),
@@ -118,7 +125,7 @@ fn code(report: &Report) -> u8 {
     }
 }
 
-fn listing(mutants: &[Mutant], waiting: &[registry::Waiting]) -> String {
+fn listing(mutants: &[Mutant], waiting: &[Waiting]) -> String {
     let mut all = table(&["mutant", "bug", "breaks", "scenario"]);
     for mutant in mutants {
         all.add_row([mutant.name.clone(), mutant.bug.clone(), mutant.breaks.join(", "), mutant.scenario.clone()]);

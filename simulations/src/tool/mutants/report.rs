@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 
 use serde::Serialize;
 
+use crate::mutants::Mutant;
+
 use super::super::output::{lines, table};
-use super::registry::Mutant;
 
 /// Where the table lies, from the root of the repository.
 pub const FILE: &str = "simulations/mutants.md";
@@ -179,10 +180,11 @@ mod tests {
             listed: None,
             breaks: Vec::new(),
             scenario: "default".to_owned(),
-            network: None,
+            sites: Vec::new(),
             needs: Vec::new(),
             runtime_check: String::new(),
             found_by: String::new(),
+            note: None,
         };
         let kill = |seeds: &u64| Kill { seeds: *seeds, rules: vec!["siblings_lost".into()], replay: String::new() };
         Trial { kills: seeds.iter().map(kill).collect(), survived, ..Trial::new(mutant) }
