@@ -66,6 +66,11 @@ pub fn can_run(scenario: &str, network: Network) -> bool {
     file::Scenario::find(scenario).map_or(true, |scenario| scenario.networks().contains(&network))
 }
 
+/// The network in which a scenario is played where nobody asks for one: the faster one, if it is made for it.
+pub fn network_of(scenario: &str) -> Network {
+    if can_run(scenario, Network::Messages) { Network::Messages } else { Network::Tonic }
+}
+
 /// Faults that TCP cannot have, and a host of turmoil neither.
 const NOT_OVER_TONIC: [Fault; 3] = [Fault::MessageDuplicate, Fault::MessageReorder, Fault::Pause];
 
@@ -84,7 +89,7 @@ pub fn run(output: Output) -> anyhow::Result<u8> {
             let mut table = table(&["scenario", "networks", "what happens"]);
             for scenario in &scenarios {
                 let networks: Vec<_> = scenario.networks.iter().map(|network| network.word()).collect();
-                table.add_row([scenario.name.clone(), networks.join(", "), first_sentence(&scenario.about)]);
+                table.add_row([scenario.name.clone(), networks.join(", "), in_a_line(&scenario.about)]);
             }
             print(lines(&table));
         }
@@ -92,10 +97,18 @@ pub fn run(output: Output) -> anyhow::Result<u8> {
     Ok(exit::OK)
 }
 
-fn first_sentence(text: &str) -> String {
+/// The first sentence, or as much of it as a line takes.
+fn in_a_line(text: &str) -> String {
     let end = text.find(". ").map_or(text.len(), |end| end + 1);
-    text[..end].to_owned()
+    let first = text[..end].trim_start_matches("domain.md §7, ");
+    match first.char_indices().nth(LINE_CHARS) {
+        Some((cut, _)) => format!("{}…", &first[..cut]),
+        None => first.to_owned(),
+    }
 }
+
+/// Characters of a description in the table; all of it is in the JSON.
+const LINE_CHARS: usize = 110;
 
 #[cfg(test)]
 mod tests {

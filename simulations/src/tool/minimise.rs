@@ -74,7 +74,9 @@ pub async fn minimise(program: &Path, job: &Job, dir: &Path, budget: Budget) -> 
         let until = at_us / 1000 + 1;
         let earlier: Vec<_> = plan.iter().filter(|fault| fault.at_ms < until).cloned().collect();
         let before = search.job.until_ms.replace(until);
-        if before.is_none_or(|before| until < before) && search.first_failing(&[earlier.clone()]).await?.is_some() {
+        if before.is_none_or(|before| until < before)
+            && search.first_failing(std::slice::from_ref(&earlier)).await?.is_some()
+        {
             plan = earlier;
         } else {
             search.job.until_ms = before;

@@ -6,6 +6,7 @@ use crate::run::{self, Network};
 use crate::trace;
 
 use super::child::{Job, NONE};
+use super::list;
 use super::output::{self, Exit, Output, exit, fields, print, span, thousands};
 use super::summary::Summary;
 
@@ -22,9 +23,10 @@ pub struct Args {
     /// Everything random follows from it.
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// How messages travel: gRPC over HTTP/2 and simulated TCP, or as whole messages, ten times as fast.
-    #[arg(long, value_enum, default_value_t)]
-    network: Network,
+    /// How messages travel: gRPC over HTTP/2 and simulated TCP, or whole messages, several times as fast [default: messages,
+    /// if the scenario is made for it].
+    #[arg(long, value_enum)]
+    network: Option<Network>,
     /// Where to put the history and the summary; what is there is replaced.
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
@@ -66,10 +68,11 @@ pub fn run(args: Args, output: Output) -> anyhow::Result<u8> {
     if args.trace.is_some() && output == Output::Json {
         return Err(Exit::usage("--trace prints lines and --output json one document; choose one of them"));
     }
+    let network = args.network.unwrap_or_else(|| list::network_of(&args.scenario));
     let job = Job {
         scenario: args.scenario.clone(),
         seed: args.seed,
-        network: args.network.word().to_owned(),
+        network: network.word().to_owned(),
         mutant: args.mutant.clone(),
         only_faults: args.faults.only(),
         without_faults: args.faults.without_faults.clone(),
@@ -82,7 +85,7 @@ pub fn run(args: Args, output: Output) -> anyhow::Result<u8> {
     let asked = run::Args {
         scenario: args.scenario,
         seed: args.seed,
-        network: args.network,
+        network,
         out: args.out,
         mutant: args.mutant,
         only_faults: args.faults.only(),

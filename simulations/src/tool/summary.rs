@@ -138,7 +138,7 @@ impl Summary {
         let mut summary: Self =
             serde_json::from_slice(&text).map_err(|error| anyhow::anyhow!("{}: {error}", path.display()))?;
         for planned in &mut summary.plan {
-            planned.detail = planned.detail.as_deref().map(words::detail);
+            planned.detail = planned.detail.as_deref().map(|detail| words::detail(detail, &["fault"]));
         }
         Ok(summary)
     }

@@ -35,9 +35,9 @@ pub struct Args {
     /// Which seeds, both ends included.
     #[arg(long, value_name = "A..B", default_value = "1..100")]
     seeds: Seeds,
-    /// How messages travel.
-    #[arg(long, value_enum, default_value_t = Network::Messages)]
-    network: Network,
+    /// How messages travel [default: as whole messages, if the scenario is made for it].
+    #[arg(long, value_enum)]
+    network: Option<Network>,
     /// Processes at a time; one per core if not given.
     #[arg(long)]
     jobs: Option<usize>,
@@ -183,7 +183,7 @@ async fn sweep(args: &Args, program: &Path, scratch: &Path) -> anyhow::Result<Re
     let jobs = args.jobs.unwrap_or_else(child::cores).max(1);
     let began = Instant::now();
     let limit = Duration::from_secs(args.seed_limit);
-    let kinds = list::fault_kinds(args.network);
+    let kinds = list::fault_kinds(network(args));
     let (mut totals, mut failures) = (Totals::new(&kinds), Vec::new());
     let mut progress = Progress::new(args.seeds.count(), "seeds");
     let keep = args.keep_failures.clone().or_else(|| args.out.as_ref().map(|dir| dir.join("failures")));
@@ -227,7 +227,7 @@ async fn sweep(args: &Args, program: &Path, scratch: &Path) -> anyhow::Result<Re
     let wall_s = began.elapsed().as_secs_f64();
     Ok(Report {
         scenario: args.scenario.clone(),
-        network: args.network.word().to_owned(),
+        network: network(args).word().to_owned(),
         mutant: args.mutant.clone(),
         seeds: args.seeds.to_string(),
         passed: false,
@@ -250,11 +250,15 @@ fn enough(args: &Args, failures: u64, elapsed: Duration) -> Option<String> {
     Some(format!("{limit} s of real time are over (--time-limit)"))
 }
 
+fn network(args: &Args) -> Network {
+    args.network.unwrap_or_else(|| list::network_of(&args.scenario))
+}
+
 fn job(args: &Args, seed: u64) -> Job {
     Job {
         scenario: args.scenario.clone(),
         seed,
-        network: args.network.word().to_owned(),
+        network: network(args).word().to_owned(),
         mutant: args.mutant.clone(),
         only_faults: args.faults.only(),
         without_faults: args.faults.without_faults.clone(),

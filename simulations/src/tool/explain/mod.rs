@@ -23,6 +23,7 @@ use serde::Serialize;
 use crate::run::Network;
 
 use super::child::{self, Ended, Job};
+use super::list;
 use super::output::{self, Exit, Output, exit, print};
 use super::run::Faults;
 use story::{Row, Story};
@@ -37,9 +38,9 @@ pub struct Args {
     /// The seed to run and explain.
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// How messages travel.
-    #[arg(long, value_enum, default_value_t)]
-    network: Network,
+    /// How messages travel [default: as whole messages, if the scenario is made for it].
+    #[arg(long, value_enum)]
+    network: Option<Network>,
     /// Put a known bug back (`sim mutants --list`); needs a build with `--cfg kindred_mutants`.
     #[arg(long, value_name = "NAME")]
     mutant: Option<String>,
@@ -106,7 +107,7 @@ async fn play(args: &Args, dir: PathBuf) -> anyhow::Result<()> {
     let job = Job {
         scenario: args.scenario.clone(),
         seed: args.seed,
-        network: args.network.word().to_owned(),
+        network: args.network.unwrap_or_else(|| list::network_of(&args.scenario)).word().to_owned(),
         mutant: args.mutant.clone(),
         only_faults: args.faults.only(),
         without_faults: args.faults.without_faults.clone(),

@@ -1,6 +1,6 @@
 //! A run as rows: operations with their answers, and notes, in the order of time.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use kindred_check::{Body, Event};
@@ -213,7 +213,8 @@ fn note(event: &Event, json: Map<String, Value>) -> Row {
     }
 }
 
-/// An operation that names a ticket only belongs to the account that scanned or approved it.
+/// An operation that names no account belongs to the one that scanned or approved its ticket, or, for a ticket that nobody
+/// scanned, to the one that the client is called after (`a7/web 31`).
 fn accounts_of_tickets(rows: &mut [Row]) {
     let ticket = |row: &Row| {
         let in_reply = row.reply.as_ref().and_then(|reply| reply.get("ticket"));
@@ -221,8 +222,11 @@ fn accounts_of_tickets(rows: &mut [Row]) {
     };
     let known: BTreeMap<String, String> =
         rows.iter().filter_map(|row| Some((ticket(row)?, row.account.clone()?))).collect();
-    for row in rows.iter_mut().filter(|row| row.account.is_none()) {
-        row.account = ticket(row).and_then(|ticket| known.get(&ticket).cloned());
+    let accounts: BTreeSet<String> = rows.iter().filter_map(|row| row.account.clone()).collect();
+    for row in rows.iter_mut().filter(|row| row.account.is_none() && row.kind == Kind::Operation) {
+        let scanned = ticket(row).and_then(|ticket| known.get(&ticket).cloned());
+        let called = row.who.split('/').next().filter(|name| accounts.contains(*name)).map(str::to_owned);
+        row.account = scanned.or(called);
     }
 }
 

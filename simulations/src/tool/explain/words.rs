@@ -25,7 +25,7 @@ pub fn fields(object: &Map<String, Value>, but: &[&str]) -> String {
             text.push(' ');
         }
         let _ = match (field.as_str(), value) {
-            ("detail", Value::String(word)) => write!(text, "{}", detail(word)),
+            ("detail", Value::String(word)) => write!(text, "{}", detail(word, &["fault", "node"])),
             ("verdict" | "reason", Value::String(word)) => write!(text, "{word}"),
             ("set_version", Value::Number(version)) => write!(text, "v{version}"),
             ("sessions", Value::Array(members)) => write!(text, "{}", set(members)),
@@ -51,10 +51,10 @@ pub fn fields(object: &Map<String, Value>, but: &[&str]) -> String {
     text
 }
 
-/// How much of a fault there is: an injection as JSON, or words.
-pub fn detail(text: &str) -> String {
+/// How much of a fault there is: an injection as JSON, but for the fields named, or words.
+pub fn detail(text: &str, but: &[&str]) -> String {
     match serde_json::from_str(text) {
-        Ok(Value::Object(injection)) => fields(&injection, &["fault", "node"]),
+        Ok(Value::Object(injection)) => fields(&injection, but),
         _ => text.to_owned(),
     }
 }
