@@ -86,6 +86,12 @@ impl World {
         self.impaired.iter().copied()
     }
 
+    /// Whether the replica has records that were damaged and that it may not have met yet. Nothing reads all of a disk, so it
+    /// may stay so for long.
+    pub fn is_rotten(&self, node: usize, shard: ShardId) -> bool {
+        self.rotten.contains_key(&(node, shard))
+    }
+
     fn number(&mut self) -> u64 {
         self.numbers += 1;
         self.numbers
