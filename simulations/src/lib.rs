@@ -23,6 +23,7 @@ pub mod net;
 pub mod pairing;
 pub mod run;
 pub mod scenarios;
+pub mod tool;
 pub mod trace;
 pub mod workload;
 pub mod world;
