@@ -15,7 +15,8 @@ use kindred_store::log_writer::LogWriter;
 use kindred_store::simulated::SimEngine;
 use kindred_wire::caller::Role;
 
-use crate::world::{SimNet, env};
+use crate::net::tonic::SimNet;
+use crate::world::env;
 
 /// Region names, in order of index; one node each.
 pub const REGIONS: [&str; 3] = ["amsterdam", "boston", "chennai"];
@@ -41,6 +42,7 @@ pub fn host(index: usize) -> String {
 /// A simulation on which [`Cluster`] can run.
 pub fn sim<'a>(seed: u64, duration: Duration) -> turmoil::Sim<'a> {
     kindred_replica::runtime::seed(seed);
+    crate::world::clock::follow_turmoil();
     turmoil::Builder::new()
         .rng_seed(seed)
         .epoch(std::time::UNIX_EPOCH + Duration::from_millis(crate::world::EPOCH_MS))
@@ -103,7 +105,7 @@ impl Cluster {
             engine: engine.clone(),
             log_writer: LogWriter::run_task(engine),
             env: env(self.seed, 1_000 + self.starts.fetch_add(1, Ordering::Relaxed)),
-            net: Arc::new(SimNet),
+            net: Arc::new(SimNet::new(&host(index), GATEWAY_PORT, Arc::default())),
             name: host(index),
             region: REGIONS[index].into(),
             peers,
@@ -117,7 +119,7 @@ impl Cluster {
                 election_max_ms: 500,
                 snapshot_every_entries: self.snapshot_every_entries,
             },
-            points: false,
+            points: kindred_node::NamedPoints::Off,
             limits: kindred_node::Limits::default(),
             plaintext: Some(kindred_node::Plaintext { gateway: Role::Gateway }),
             operations: None,
@@ -127,6 +129,6 @@ impl Cluster {
     /// A client of these nodes, in that order of preference. To be called on a simulated host.
     pub fn client(indexes: &[usize]) -> Result<Client, kindred_client::Error> {
         let addresses: Vec<_> = indexes.iter().map(|index| format!("{}:{GATEWAY_PORT}", host(*index))).collect();
-        Client::connect(Arc::new(SimNet), &addresses)
+        Client::connect(Arc::new(SimNet::new("devices", GATEWAY_PORT, Arc::default())), &addresses)
     }
 }

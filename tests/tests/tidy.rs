@@ -20,6 +20,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("kindred-node", &["kindred-core", "kindred-wire", "kindred-store", "kindred-replica", "kindred-frontend"]),
     ("kindred-client", &["kindred-core", "kindred-wire"]),
     ("kindred-check", &["kindred-core", "kindred-wire"]),
+    ("kindred-witness", &["kindred-core", "kindred-wire", "kindred-check", "kindred-client"]),
     (
         "kindred",
         &[
@@ -32,6 +33,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "kindred-node",
             "kindred-check",
             "kindred-client",
+            "kindred-witness",
         ],
     ),
     // They run the binary; they do not link what it is made of.
@@ -47,6 +49,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "kindred-node",
             "kindred-check",
             "kindred-client",
+            "kindred-witness",
         ],
     ),
 ];
@@ -137,7 +140,7 @@ fn core_is_pure() {
 
 #[test]
 fn sockets_come_through_the_seam() {
-    let behind = ["core", "store", "rocks", "replica", "frontend", "node", "client", "check"];
+    let behind = ["core", "store", "rocks", "replica", "frontend", "node", "client", "check", "witness"];
     let banned = ["TcpListener::bind", "TcpStream::connect", "UdpSocket::bind", "UnixListener::bind"];
     let files: Vec<_> = sources()
         .into_iter()

@@ -2,6 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
+pub use crate::note::{Held, Note, TicketState};
+pub use crate::operation::{Level, Operation};
+
 /// Most events of one history; a recorder stops there and says so in [`crate::Recorder::finish`].
 pub const EVENTS_MAX: usize = 4_000_000;
 
@@ -39,121 +42,6 @@ pub enum Body {
     },
     /// Something that is no operation.
     Note(Note),
-}
-
-/// What a client asked for.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "op", rename_all = "snake_case")]
-pub enum Operation {
-    /// Makes an account with its primary session.
-    Register {
-        /// The account.
-        account: String,
-        /// The primary's key.
-        device_key: String,
-    },
-    /// A companion opens a ticket.
-    Open {
-        /// The companion's key.
-        device_key: String,
-    },
-    /// The phone scans it.
-    Scan {
-        /// The scanning account.
-        account: String,
-        /// The ticket.
-        ticket: String,
-    },
-    /// The phone approves: the link.
-    Approve {
-        /// The approving account.
-        account: String,
-        /// The ticket.
-        ticket: String,
-        /// The companion's key.
-        device_key: String,
-        /// Request id.
-        request: String,
-        /// The session that the approval names as replaced.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        replaces: Option<String>,
-    },
-    /// The phone denies.
-    Deny {
-        /// The account.
-        account: String,
-        /// The ticket.
-        ticket: String,
-    },
-    /// The companion gives up.
-    Cancel {
-        /// The ticket.
-        ticket: String,
-    },
-    /// Reads the session set.
-    List {
-        /// The account.
-        account: String,
-        /// How fresh the answer must be.
-        #[serde(default)]
-        level: Level,
-    },
-    /// Asks for the verdict on one session.
-    Validate {
-        /// The account.
-        account: String,
-        /// The session.
-        session: String,
-        /// How fresh the answer must be.
-        #[serde(default)]
-        level: Level,
-    },
-    /// Ends one session, by name.
-    Unlink {
-        /// The account.
-        account: String,
-        /// The session that it names.
-        session: String,
-        /// Request id: the command that a tombstone will cite.
-        request: String,
-    },
-    /// Ends all sessions of `set_version` but one; it names each of them.
-    UnlinkOthers {
-        /// The account.
-        account: String,
-        /// The session that stays.
-        keep: String,
-        /// Request id: the command that the tombstones will cite.
-        request: String,
-        /// The version whose sessions it names; without it, it names whatever there is.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        set_version: Option<u64>,
-    },
-    /// Asks why a session was signed out.
-    Why {
-        /// The account.
-        account: String,
-        /// The session.
-        session: String,
-    },
-    /// The companion's watch of its ticket: returns when it is told its session, or the ticket's other end.
-    WatchLinked {
-        /// The ticket.
-        ticket: String,
-        /// The companion's key.
-        device_key: String,
-    },
-}
-
-/// Freshness of a read.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Level {
-    /// Not older than anything that was acknowledged before the call.
-    #[default]
-    Linearizable,
-    /// As one replica sees it, with its age. Exempt from the rules of real time, not from those of versions.
-    Local,
 }
 
 /// What came of an operation.
@@ -202,6 +90,55 @@ pub struct Answer {
     /// Log index of the decision.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub log_index: Option<u64>,
+    /// What a watch told (`watch`), in the order in which it did.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub told: Vec<Told>,
+}
+
+/// One step of a watch of an account.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "what", rename_all = "snake_case")]
+pub enum Told {
+    /// The whole set as it stands: the start of a watch from 0, or where the changes asked for are no longer kept.
+    Snapshot {
+        /// Version of the set.
+        set_version: u64,
+        /// The set.
+        sessions: Vec<Member>,
+    },
+    /// The next change: its version is one above the last.
+    Change {
+        /// Version that it made.
+        set_version: u64,
+        /// Who came.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        added: Vec<Member>,
+        /// Who left.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        ended: Vec<Tombstone>,
+    },
+    /// Nothing new, or nothing new in the membership: the version is the one that was told last.
+    Same {
+        /// Version of the set.
+        set_version: u64,
+    },
+    /// The account was deleted; the last step.
+    Deleted {
+        /// Version after it.
+        set_version: u64,
+    },
+}
+
+impl Told {
+    /// The version that it speaks of.
+    pub fn set_version(&self) -> u64 {
+        match self {
+            Self::Snapshot { set_version, .. }
+            | Self::Change { set_version, .. }
+            | Self::Same { set_version }
+            | Self::Deleted { set_version } => *set_version,
+        }
+    }
 }
 
 /// A session in a set.
@@ -253,136 +190,28 @@ pub struct Tombstone {
     pub command: String,
     /// Log index of that command.
     pub log_index: u64,
-    /// set_version after it.
+    /// set_version after it; 0 if it is not told.
     pub set_version: u64,
 }
 
-/// Something that is no operation.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "note", rename_all = "snake_case")]
-pub enum Note {
-    /// A node was killed.
-    Kill {
-        /// Which.
-        node: String,
-        /// The shard that it led, or for which it was chosen.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        shard: Option<u32>,
-        /// Where the saga stood (`ticket.approved`, `link.committed`, …), what the node was (`follower`, `leader`,
-        /// `frontend`), or `power_loss` of all nodes.
-        point: String,
-        /// Log index at that point.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        log_index: Option<u64>,
-    },
-    /// A node was stopped without being killed: its connections stay, and it does nothing.
-    Freeze {
-        /// Which.
-        node: String,
-    },
-    /// A stopped node goes on.
-    Thaw {
-        /// Which.
-        node: String,
-    },
-    /// A node was started again.
-    Restart {
-        /// Which.
-        node: String,
-    },
-    /// Something was done to the world, other than the above: a partition, a slow disk, a clock that jumps.
-    Fault {
-        /// Which kind, a word of `simulations/README.md` (`partition`, `message_loss`, `clock_jump`, …).
-        fault: String,
-        /// To which node; absent where it is to all.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        node: Option<String>,
-        /// And towards which other.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        peer: Option<String>,
-        /// How much, for people.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        detail: Option<String>,
-    },
-    /// A fault that lasted is over.
-    Healed {
-        /// Which kind.
-        fault: String,
-        /// On which node; absent where it was on all.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        node: Option<String>,
-        /// And towards which other.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        peer: Option<String>,
-    },
-    /// A node leads a shard from now on, as far as it knows.
-    Leader {
-        /// Which shard.
-        shard: u32,
-        /// Which node.
-        node: String,
-        /// In which term.
-        term: u64,
-    },
-    /// A replica installed a snapshot.
-    Installed {
-        /// Which shard.
-        shard: u32,
-        /// On which node.
-        node: String,
-        /// Log index of the last entry in it.
-        log_index: u64,
-    },
-    /// A step of the scenario ended.
-    Step {
-        /// Its name.
-        name: String,
-        /// How long it took, in ms.
-        ms: u64,
-    },
-}
-
-impl Operation {
-    /// Its name, as in `op`.
-    pub fn name(&self) -> &'static str {
-        match self {
-            Self::Register { .. } => "register",
-            Self::Open { .. } => "open",
-            Self::Scan { .. } => "scan",
-            Self::Approve { .. } => "approve",
-            Self::Deny { .. } => "deny",
-            Self::Cancel { .. } => "cancel",
-            Self::List { .. } => "list",
-            Self::Validate { .. } => "validate",
-            Self::Unlink { .. } => "unlink",
-            Self::UnlinkOthers { .. } => "unlink_others",
-            Self::Why { .. } => "why",
-            Self::WatchLinked { .. } => "watch_linked",
-        }
+impl Tombstone {
+    /// What is left after 90 days or a deletion: it names no command and no version any more.
+    pub fn is_stub(&self) -> bool {
+        self.command.is_empty()
     }
 
-    /// The account that it names.
-    pub fn account(&self) -> Option<&str> {
-        match self {
-            Self::Register { account, .. }
-            | Self::Scan { account, .. }
-            | Self::Approve { account, .. }
-            | Self::Deny { account, .. }
-            | Self::List { account, .. }
-            | Self::Validate { account, .. }
-            | Self::Unlink { account, .. }
-            | Self::UnlinkOthers { account, .. }
-            | Self::Why { account, .. } => Some(account),
-            Self::Open { .. } | Self::Cancel { .. } | Self::WatchLinked { .. } => None,
-        }
+    /// Version from which on the session is over, if it is told.
+    pub fn version(&self) -> Option<u64> {
+        Some(self.set_version).filter(|version| *version > 0)
     }
 
-    /// A read to which the rules of real time apply. `why` is none: it may be answered from an older replica.
-    pub fn is_linearizable_read(&self) -> bool {
-        matches!(
-            self,
-            Self::List { level: Level::Linearizable, .. } | Self::Validate { level: Level::Linearizable, .. }
-        )
+    /// Whether both can be of one and the same end; a stub says less, and nothing else.
+    pub fn agrees(&self, other: &Self) -> bool {
+        if self.is_stub() || other.is_stub() {
+            let of = |t: &Self| (t.session.clone(), t.reason.clone(), t.log_index);
+            return of(self) == of(other);
+        }
+        self == other
     }
 }
 

@@ -1,11 +1,14 @@
 //! The verdict on a history.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use crate::checkers::{ALL, duplicates, durable, siblings, unproven, versions};
+use crate::Error;
+use crate::checkers::{ALL, duplicates, durable, elections, liveness, siblings, tickets, unproven, versions};
 use crate::history::{Event, Note, Operation, Verdict};
+use crate::read::read_file;
 use crate::timeline::{Op, Position, Timeline};
 
 /// What the checkers say, in figures and in full. Counts are of distinct sessions (or versions), not of sightings.
@@ -39,6 +42,10 @@ pub struct Report {
     /// Whether everybody was confirmed after the last power loss of all: each acknowledged session that nothing names
     /// by a linearizable VALID, each whose end was acknowledged by a SIGNED_OUT. None without a power loss.
     pub durable_after_power_loss: Option<bool>,
+    /// Properties that this history says nothing of, by the name under which they are counted: no listing of tickets, no
+    /// note of a leader, no step `serve`. A clean report does not cover them.
+    #[serde(default)]
+    pub not_judged: Vec<String>,
     /// Everything that contradicts a promise, in the order of the checkers.
     pub violations: Vec<Violation>,
 }
@@ -54,13 +61,16 @@ pub struct Violation {
     pub text: String,
     /// Ids of the events that contradict each other.
     pub events: Vec<u64>,
+    /// When it showed, µs of the recorder's or the simulation's clock.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at_us: Option<u64>,
 }
 
 impl Violation {
     /// A violation shown by these operations.
     pub fn new(checker: &str, subject: &str, text: String, events: impl IntoIterator<Item = u64>) -> Self {
         let events = BTreeSet::from_iter(events).into_iter().collect();
-        Self { checker: checker.to_owned(), subject: subject.to_owned(), text, events }
+        Self { checker: checker.to_owned(), subject: subject.to_owned(), text, events, at_us: None }
     }
 }
 
@@ -86,8 +96,14 @@ pub fn judge(events: &[Event]) -> Report {
             return Report { violations: vec![violation], ..Report::default() };
         }
     };
+    let mut violations: Vec<Violation> = ALL.iter().flat_map(|check| check(&timeline)).collect();
+    let times: BTreeMap<u64, u64> = events.iter().map(|event| (event.id, event.at_us)).collect();
+    for violation in &mut violations {
+        violation.at_us = violation.events.iter().filter_map(|id| times.get(id)).copied().max();
+    }
     let mut report = Report {
-        violations: ALL.iter().flat_map(|check| check(&timeline)).collect(),
+        violations,
+        not_judged: not_judged(&timeline),
         failover_ms: failover_ms(&timeline),
         ..Report::default()
     };
@@ -118,6 +134,22 @@ pub fn judge(events: &[Event]) -> Report {
     report.durable_after_power_loss =
         after_power_loss(&timeline).map(|confirmed| confirmed && report.durability_lost == 0);
     report
+}
+
+/// [`judge`] for a file of JSON lines. Fails if it cannot be read or a line is no event; events that do not fit together
+/// are a violation.
+pub fn judge_file(path: &Path) -> Result<Report, Error> {
+    Ok(judge(&read_file(path)?))
+}
+
+fn not_judged(timeline: &Timeline<'_>) -> Vec<String> {
+    let has = |is_it: fn(&Note) -> bool| timeline.notes.iter().any(|(_, _, note)| is_it(note));
+    let judged = [
+        (tickets::NAME, has(|note| matches!(note, Note::Tickets { .. }))),
+        (elections::NAME, has(|note| matches!(note, Note::Leader { .. }))),
+        (liveness::NAME, liveness::is_judged(timeline)),
+    ];
+    judged.into_iter().filter(|(_, is_judged)| !is_judged).map(|(name, _)| name.to_owned()).collect()
 }
 
 /// Silence is no proof: whoever is not asked about after the power came back is not confirmed.
@@ -166,7 +198,7 @@ fn failover_ms(timeline: &Timeline<'_>) -> Option<u64> {
 
 /// `watch_linked` stands for the link that it tells of.
 fn is_acknowledged_mutation(op: &Operation) -> bool {
-    !matches!(op, Operation::List { .. } | Operation::Validate { .. } | Operation::Why { .. })
+    !op.is_read()
 }
 
 #[cfg(test)]
@@ -184,6 +216,15 @@ mod tests {
         assert_eq!((report.links_attempted, report.links_completed), (4, 3));
         assert_eq!(report.operations, report.answered + report.refused + report.unknown);
         assert_eq!((report.refused, report.unknown), (1, 2));
+        assert_eq!(report.not_judged, ["tickets_lost", "two_leaders", "not_served"]);
+    }
+
+    #[test]
+    fn a_violation_says_when_it_showed() {
+        let mut story = Story::family();
+        story.list(4, &["s1", "s3"]);
+        let last = story.events.last().unwrap().at_us;
+        assert_eq!(judge(&story.events).violations[0].at_us, Some(last));
     }
 
     #[test]

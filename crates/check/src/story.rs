@@ -1,6 +1,6 @@
 //! Writes short histories by hand, for tests.
 
-use crate::history::{Answer, Body, Event, Level, Member, Operation, Outcome, Refusal, Tombstone, Verdict};
+use crate::history::{Answer, Body, Event, Level, Member, Note, Operation, Outcome, Refusal, Tombstone, Verdict};
 
 /// A history under construction. Unless said otherwise everything is about account `a`.
 #[derive(Default)]
@@ -41,6 +41,10 @@ impl Story {
         story.call("phone", Self::approve("t5", "k5"));
         story.list(6, &["s1", "s3", "s4", "s5"]);
         story
+    }
+
+    pub(crate) fn note(&mut self, note: Note) {
+        self.push(self.events.len() as u64 + 1, "world", Body::Note(note));
     }
 
     pub(crate) fn call(&mut self, client: &str, op: Operation) -> u64 {

@@ -6,7 +6,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::Error;
-use crate::history::{Answer, Body, Event, Member, Note, Operation, Outcome, Tombstone, Verdict};
+use crate::commands::Commands;
+use crate::history::{Answer, Body, Event, Member, Note, Operation, Outcome, Told, Tombstone, Verdict};
+use crate::views::{self, Gap, View};
 
 /// Position of an event in the history.
 pub type Position = usize;
@@ -22,8 +24,12 @@ pub struct Timeline<'a> {
     pub births: BTreeMap<&'a str, Birth<'a>>,
     /// Per account what happened in it, by index into [`Self::operations`].
     pub accounts: BTreeMap<&'a str, Vec<usize>>,
-    /// By request id of an `unlink_others` that was answered: the version whose sessions it named.
-    others: BTreeMap<&'a str, u64>,
+    /// Where a watch left something out, repeated it or went back.
+    pub gaps: Vec<Gap>,
+    /// Sets that follow from what watches told, per account.
+    views: BTreeMap<&'a str, Vec<View>>,
+    /// What answers tell of the commands that name many sessions.
+    commands: Commands<'a>,
 }
 
 /// One operation.
@@ -62,8 +68,10 @@ pub struct Birth<'a> {
     pub asked: Position,
     /// The operation that told first.
     pub told_by: u64,
-    /// The device key.
+    /// The device key with which it began.
     pub device_key: &'a str,
+    /// It is a phone that owns the account, not a companion.
+    pub is_primary: bool,
 }
 
 /// An acknowledged statement of a whole session set.
@@ -73,8 +81,8 @@ pub struct SetSeen<'a> {
     pub op: &'a Op<'a>,
     /// Where the answer stands.
     pub done: Position,
-    /// set_version of the set.
-    pub version: u64,
+    /// set_version of the set, if the answer tells it.
+    pub version: Option<u64>,
     /// The sessions.
     pub sessions: &'a [Member],
     /// A linearizable read, as opposed to a local one or a receipt, which may be told long after it was true.
@@ -141,11 +149,12 @@ impl<'a> Timeline<'a> {
                 }
             }
         }
-        let mut timeline =
-            Self { operations, notes, births: BTreeMap::new(), accounts: BTreeMap::new(), others: BTreeMap::new() };
+        let commands = Commands::new(&operations);
+        let (views, gaps) = views::follow(&operations);
+        let (births, accounts) = (BTreeMap::new(), BTreeMap::new());
+        let mut timeline = Self { operations, notes, births, accounts, gaps, views, commands };
         timeline.find_accounts();
         timeline.find_births();
-        timeline.find_others();
         Ok(timeline)
     }
 
@@ -159,19 +168,7 @@ impl<'a> Timeline<'a> {
         if op.is_refused() {
             return false;
         }
-        match op.op {
-            Operation::Unlink { session: named, .. } => named == session,
-            Operation::Approve { replaces: Some(named), .. } => named == session,
-            Operation::UnlinkOthers { account, keep, set_version, request } => {
-                let set_version = set_version.as_ref().or_else(|| self.others.get(request.as_str()));
-                let birth = self.births.get(session);
-                keep != session
-                    && birth.is_none_or(|birth| birth.account == account)
-                    // Born under a later version than the one that the command is about: not among those named.
-                    && !matches!((set_version, birth.and_then(|b| b.version)), (Some(of), Some(born)) if born > *of)
-            }
-            _ => false,
-        }
+        self.commands.names(op, session, self.births.get(session))
     }
 
     /// Earliest call of an operation that names `session`; from there on it may be over. `Position::MAX` if none does.
@@ -185,23 +182,33 @@ impl<'a> Timeline<'a> {
         match op.op {
             Operation::Unlink { session, .. } => vec![session],
             Operation::Approve { replaces: Some(victim), .. } => vec![victim],
-            Operation::UnlinkOthers { .. } => answer.tombstones.iter().map(|t| t.session.as_str()).collect(),
+            Operation::UnlinkOthers { .. } | Operation::ReplacePrimary { .. } | Operation::Delete { .. } => {
+                answer.tombstones.iter().map(|t| t.session.as_str()).collect()
+            }
             _ => Vec::new(),
         }
     }
 
-    /// Every acknowledged statement of a session set of `account`.
+    /// Every acknowledged statement of a session set of `account`, what follows from watches too.
     pub fn sets<'t>(&'t self, account: &str) -> impl Iterator<Item = SetSeen<'t>> + use<'t, 'a> {
-        self.of_account(account).filter_map(|op| {
+        let told = self.views.get(account).into_iter().flatten().map(|view| SetSeen {
+            op: &self.operations[view.op],
+            done: view.done,
+            version: Some(view.version),
+            sessions: &view.sessions,
+            is_current: false,
+        });
+        let answered = self.of_account(account).filter_map(|op| {
             let answer = op.answer()?;
             Some(SetSeen {
                 op,
                 done: op.done?,
-                version: answer.set_version?,
+                version: answer.set_version,
                 sessions: answer.sessions.as_deref()?,
                 is_current: op.op.is_linearizable_read(),
             })
-        })
+        });
+        answered.chain(told)
     }
 
     /// Every statement that a session is over: verdicts, and refusals for that reason.
@@ -223,11 +230,11 @@ impl<'a> Timeline<'a> {
         })
     }
 
-    /// Every tombstone that anybody was shown, in refusals too.
+    /// Every tombstone that anybody was shown, in refusals and watches too.
     pub fn tombstones(&self) -> impl Iterator<Item = (&Op<'a>, Position, &Tombstone)> {
         self.operations.iter().flat_map(|op| {
             let shown: Vec<&Tombstone> = match op.outcome {
-                Outcome::Ok(answer) => answer.tombstones.iter().collect(),
+                Outcome::Ok(answer) => answer.tombstones.iter().chain(answer.told.iter().flat_map(ended)).collect(),
                 Outcome::Refused(refusal) => refusal.tombstone.iter().collect(),
                 Outcome::Unknown => Vec::new(),
             };
@@ -255,19 +262,6 @@ impl<'a> Timeline<'a> {
         }
     }
 
-    /// One request is one command: what one answer tells of it holds for every attempt, the unanswered ones too. A command
-    /// that ended somebody made the version after the one that it was about.
-    fn find_others(&mut self) {
-        for op in &self.operations {
-            if let (Operation::UnlinkOthers { request, .. }, Some(answer)) = (op.op, op.answer())
-                && let Some(version) = answer.set_version
-            {
-                let about = if answer.tombstones.is_empty() { version } else { version.saturating_sub(1) };
-                self.others.insert(request, about);
-            }
-        }
-    }
-
     fn find_births(&mut self) {
         let mut asked: BTreeMap<&'a str, Position> = BTreeMap::new();
         for op in &self.operations {
@@ -277,7 +271,9 @@ impl<'a> Timeline<'a> {
         }
         for op in &self.operations {
             let (ticket, key) = match op.op {
-                Operation::Register { device_key, .. } => (None, device_key),
+                Operation::Register { device_key, .. } | Operation::ReplacePrimary { device_key, .. } => {
+                    (None, device_key)
+                }
                 Operation::Approve { ticket, device_key, .. } | Operation::WatchLinked { ticket, device_key } => {
                     (Some(ticket.as_str()), device_key)
                 }
@@ -293,6 +289,7 @@ impl<'a> Timeline<'a> {
                 asked: ticket.and_then(|t| asked.get(t).copied()).unwrap_or(op.call),
                 told_by: op.id,
                 device_key: key,
+                is_primary: ticket.is_none(),
             });
             if done < birth.acknowledged {
                 (birth.acknowledged, birth.told_by) = (done, op.id);
@@ -315,6 +312,13 @@ impl<'a> Op<'a> {
     /// It was refused: no effect, now or later.
     pub fn is_refused(&self) -> bool {
         matches!(self.outcome, Outcome::Refused(_))
+    }
+}
+
+fn ended(told: &Told) -> &[Tombstone] {
+    match told {
+        Told::Change { ended, .. } => ended,
+        Told::Snapshot { .. } | Told::Same { .. } | Told::Deleted { .. } => &[],
     }
 }
 

@@ -27,12 +27,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use kindred_wire::calls::{Calls, calls};
 use kindred_wire::convert::Invalid;
-use kindred_wire::net::{Net, channel};
+use kindred_wire::net::Net;
 use kindred_wire::nonce;
 use kindred_wire::reason::{Reason, Retry};
 use kindred_wire::status::{metadata, retry_after};
-use tonic::transport::Channel;
 use tonic::{Code, Status};
 
 use crate::device::Signing;
@@ -117,7 +117,7 @@ impl Default for Patience {
 /// Calls any of several nodes. A clone shares connections.
 #[derive(Clone)]
 pub struct Client {
-    channels: Vec<Channel>,
+    channels: Vec<Calls>,
     preferred: Arc<AtomicUsize>,
     patience: Patience,
 }
@@ -128,7 +128,7 @@ impl Client {
         if addresses.is_empty() {
             return Err(Error::NoAddress);
         }
-        let channels = addresses.iter().map(|a| channel(net.clone(), a)).collect::<Result<Vec<_>, _>>()?;
+        let channels = addresses.iter().map(|a| calls(net.clone(), a)).collect::<Result<Vec<_>, _>>()?;
         Ok(Self { channels, preferred: Arc::default(), patience: Patience::default() })
     }
 
@@ -140,7 +140,7 @@ impl Client {
     }
 
     /// The node that is asked first just now.
-    fn channel(&self) -> (usize, Channel) {
+    fn channel(&self) -> (usize, Calls) {
         let at = self.preferred.load(Ordering::Relaxed) % self.channels.len();
         (at, self.channels[at].clone())
     }
@@ -152,7 +152,7 @@ impl Client {
     }
 
     /// Calls until an answer, a refusal that waiting does not help, or the last attempt.
-    async fn call<Req, Rep, F>(&self, request: Req, call: impl Fn(Channel, Req) -> F) -> Result<Rep, Error>
+    async fn call<Req, Rep, F>(&self, request: Req, call: impl Fn(Calls, Req) -> F) -> Result<Rep, Error>
     where
         Req: Clone,
         F: Future<Output = Result<tonic::Response<Rep>, Status>>,
@@ -166,7 +166,7 @@ impl Client {
         &self,
         by: &[Signing<'_>],
         sign: impl Fn() -> Req,
-        call: impl Fn(Channel, Req) -> F,
+        call: impl Fn(Calls, Req) -> F,
     ) -> Result<Rep, Error>
     where
         Req: Clone,
@@ -195,7 +195,7 @@ impl Client {
     async fn answered<Req, Rep, F>(
         &self,
         request: Req,
-        call: &impl Fn(Channel, Req) -> F,
+        call: &impl Fn(Calls, Req) -> F,
     ) -> Result<tonic::Response<Rep>, Error>
     where
         Req: Clone,

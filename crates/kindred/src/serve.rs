@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use kindred_core::map::ShardMap;
-use kindred_node::{Node, Options};
+use kindred_node::{NamedPoints, Node, Options};
 use kindred_wire::net::{Net, Tcp};
 use kindred_wire::tls::Tls;
 
@@ -176,7 +176,7 @@ async fn serve(config: Config, keys: Keys, wires: Wires) -> anyhow::Result<Arc<k
             election_max_ms: config.raft.election_max_ms,
             snapshot_every_entries: config.raft.snapshot_every_entries,
         },
-        points: config.testing.points,
+        points: if config.testing.points { NamedPoints::Served } else { NamedPoints::Off },
         limits: config.limits.for_node(),
         plaintext: wires.granted,
         operations,

@@ -65,14 +65,26 @@ pub struct Options {
     pub listen_node: String,
     /// Raft timings.
     pub raft: Raft,
-    /// Whether tests may hold the saga at named points.
-    pub points: bool,
+    /// Who may hold the saga at named points.
+    pub points: NamedPoints,
     /// Bounds of both listeners.
     pub limits: Limits,
     /// Who connections are from that prove nothing. None: they are refused.
     pub plaintext: Option<Plaintext>,
     /// The operations port; simulations have none.
     pub operations: Option<operations::Options>,
+}
+
+/// Who may hold the saga at named points.
+#[derive(Clone, Default)]
+pub enum NamedPoints {
+    /// Nobody.
+    #[default]
+    Off,
+    /// Whoever calls the testing service (proto/kindred/testing/v1).
+    Served,
+    /// Whoever made the node.
+    Given(Arc<dyn Points>),
 }
 
 /// Roles without proof. Whoever reaches the gateway listener has `gateway`, whoever reaches the node listener is a node.
@@ -142,10 +154,11 @@ impl Node {
         };
         let gateway_address = gateway_listener.local_addr().unwrap_or_else(|_| options.listen_gateway.clone());
 
-        let holds = options.points.then(|| points::Holds::new(&options.name));
-        let points: Arc<dyn Points> = match &holds {
-            Some(holds) => Arc::new(holds.clone()),
-            None => Arc::new(NoPoints),
+        let holds = matches!(options.points, NamedPoints::Served).then(|| points::Holds::new(&options.name));
+        let points: Arc<dyn Points> = match (&holds, options.points) {
+            (Some(holds), _) => Arc::new(holds.clone()),
+            (None, NamedPoints::Given(points)) => points,
+            (None, _) => Arc::new(NoPoints),
         };
         let Raft { heartbeat_ms, election_min_ms, election_max_ms, snapshot_every_entries } = options.raft;
         let replicas = Replicas::start(kindred_replica::Options {

@@ -15,6 +15,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use kindred_core::env::Env;
 use kindred_frontend::seldom::Seldom;
 use kindred_wire::caller::{Caller, Role};
+use kindred_wire::calls::ServedCalls;
 use kindred_wire::net::{Listener, Stream};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::Semaphore;
@@ -69,6 +70,10 @@ impl Served {
     }
 
     async fn run(self: Arc<Self>, mut listener: Box<dyn Listener>, stop: CancellationToken) {
+        if self.unproven.is_some_and(|role| listener.serve_calls(self.calls(role))) {
+            // There are no connections; dropping the listener ends what is under way.
+            return stop.cancelled().await;
+        }
         let room = Arc::new(Semaphore::new(self.connections_max));
         let mut connections = JoinSet::new();
         loop {
@@ -98,6 +103,15 @@ impl Served {
         }
         drop(listener);
         while connections.join_next().await.is_some() {}
+    }
+
+    /// What is served, for a network that carries whole calls.
+    fn calls(&self, role: Role) -> ServedCalls {
+        let caller = Caller::unproven(role);
+        ServedCalls::new(self.routes.clone().map_request(move |mut request: http::Request<tonic::body::Body>| {
+            request.extensions_mut().insert(caller.clone());
+            request
+        }))
     }
 
     fn refuse(&self, why: &'static str) {

@@ -9,7 +9,8 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use kindred_wire::net::{Net, channel_to_node};
+use kindred_wire::calls::calls_to_node;
+use kindred_wire::net::Net;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep, timeout};
 
@@ -173,8 +174,8 @@ impl Link {
 
     /// One connection from dialling to its end; true if it was ever up.
     async fn session(&self, net: Arc<dyn Net>, address: &str) -> bool {
-        let Ok(channel) = channel_to_node(net, address, &self.name) else { return false };
-        let mut client = PeerClient::new(channel)
+        let Ok(calls) = calls_to_node(net, address, &self.name) else { return false };
+        let mut client = PeerClient::new(calls)
             .max_decoding_message_size(MESSAGE_BYTES_MAX)
             .max_encoding_message_size(MESSAGE_BYTES_MAX);
         let (queue, outgoing) = mpsc::channel(FRAMES_QUEUED_MAX);

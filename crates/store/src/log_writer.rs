@@ -17,6 +17,7 @@
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::oneshot;
@@ -68,9 +69,23 @@ impl LogWriter {
     /// Starts the writer as a task of the current runtime: simulations, where a commit does not block. A failed writer
     /// answers every batch with its error.
     pub fn run_task(engine: Arc<dyn Engine>) -> Self {
-        let (writer, mut queue, mut rounds) = Self::new(engine, None);
+        Self::run_paced_task(engine, None, Arc::new(|| Duration::ZERO))
+    }
+
+    /// The same with `on_failure` as in production, and with syncs that take time: before each, the writer waits for as long
+    /// as `pace` says, and what comes meanwhile goes into the same write.
+    pub fn run_paced_task(
+        engine: Arc<dyn Engine>,
+        on_failure: Option<OnFailure>,
+        pace: Arc<dyn Fn() -> Duration + Send + Sync>,
+    ) -> Self {
+        let (writer, mut queue, mut rounds) = Self::new(engine, on_failure);
         tokio::spawn(async move {
             while let Some(first) = queue.recv().await {
+                let wait = pace();
+                if wait > Duration::ZERO {
+                    tokio::time::sleep(wait).await;
+                }
                 rounds.round(first, &mut queue);
             }
         });
@@ -162,7 +177,10 @@ impl Rounds {
         if batch.is_empty() {
             return Ok(());
         }
-        let result = self.engine.commit(batch, Durability::Synced);
+        let durability = Durability::Synced;
+        #[cfg(kindred_mutants)]
+        let durability = if kindred_core::mutants::is("ack-before-sync") { Durability::Buffered } else { durability };
+        let result = self.engine.commit(batch, durability);
         match &result {
             // Nothing of it is visible and nothing is lost: the next, smaller one may fit.
             Ok(()) | Err(Error::Full) => {}

@@ -10,6 +10,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
@@ -19,9 +20,23 @@ use crate::engine::{Batch, Column, Durability, Engine, Error, Pair, Read, Write}
 /// One column. Shared with snapshots; copied when one of them is alive and a commit comes.
 type Map = Arc<BTreeMap<Vec<u8>, Bytes>>;
 
+/// Sees every commit that came to be visible, in order.
+pub trait Observer: Send + Sync {
+    /// Nothing of `batch` is there yet. If the observer cuts the power now, nothing ever will be.
+    fn committing(&self, batch: &[Write]) {
+        let _ = batch;
+    }
+    /// `visible` is the store with `batch` in it. Called under the engine's lock: it must not call the engine.
+    fn committed(&self, batch: &[Write], visible: &dyn Read);
+}
+
 /// An [`Engine`] without a disk.
 #[derive(Default)]
-pub struct SimEngine(Mutex<Disk>);
+pub struct SimEngine {
+    disk: Mutex<Disk>,
+    /// Without power nothing is written any more. Beside the lock, so that an observer can pull the plug.
+    cut: AtomicBool,
+}
 
 /// How often each fault has struck; a sweep in which one never did is worth little.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -36,6 +51,8 @@ pub struct Faults {
     pub commits_refused: u64,
     /// Values damaged.
     pub values_damaged: u64,
+    /// Syncs in the middle of which the power went.
+    pub writes_torn: u64,
 }
 
 #[derive(Default)]
@@ -48,6 +65,9 @@ struct Disk {
     /// durable. That is what a caller which tries again walks into, and what the crash after it then shows.
     holed: bool,
     free_bytes: Option<u64>,
+    tear_next_sync: bool,
+    torn: bool,
+    observer: Option<Arc<dyn Observer>>,
     faults: Faults,
 }
 
@@ -76,16 +96,50 @@ impl SimEngine {
         }
         disk.visible = disk.durable.clone();
         disk.fail_next_sync = false;
+        disk.tear_next_sync = false;
+        disk.torn = false;
         disk.holed = false;
+        self.cut.store(false, Ordering::SeqCst);
         disk.faults.crashes += 1;
         disk.faults.batches_lost += lost as u64;
         lost
+    }
+
+    /// The process that used the engine is gone and the machine is not: what was visible stays so, and what was not durable
+    /// still is not.
+    pub fn reopen(&self) {
+        let mut disk = self.disk();
+        disk.fail_next_sync = false;
+        disk.tear_next_sync = false;
+        self.cut.store(false, Ordering::SeqCst);
     }
 
     /// The next synced commit fails with [`Error::SyncFailed`]. Its batch is visible and not durable, and until the
     /// crash nothing after it becomes durable either, whatever later syncs report.
     pub fn fail_next_sync(&self) {
         self.disk().fail_next_sync = true;
+    }
+
+    /// From here on nothing is written: whoever uses the engine is dead and does not know it yet. [`Self::crash`] ends that.
+    pub fn cut(&self) {
+        self.cut.store(true, Ordering::SeqCst);
+    }
+
+    /// The power goes in the middle of the next synced commit, which does not return. Its batch is the last of the
+    /// unsynced ones. A write-ahead log keeps a batch whole or not at all, so what tears is a tail of batches: the crash that
+    /// follows must take this one at least, and may take any number before it.
+    pub fn tear_next_sync(&self) {
+        self.disk().tear_next_sync = true;
+    }
+
+    /// True once that has happened.
+    pub fn is_torn(&self) -> bool {
+        self.disk().torn
+    }
+
+    /// Shows `observer` every commit from here on. One at most.
+    pub fn observe(&self, observer: Arc<dyn Observer>) {
+        self.disk().observer = Some(observer);
     }
 
     /// Sets the space left; `None` is unlimited. Puts use it up, by key and value, and deletes give nothing back.
@@ -111,7 +165,7 @@ impl SimEngine {
 
     /// A poisoned lock means that a test panicked elsewhere; what it holds is consistent between statements.
     fn disk(&self) -> MutexGuard<'_, Disk> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.disk.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -131,7 +185,24 @@ impl Read for SimEngine {
 
 impl Engine for SimEngine {
     fn commit(&self, batch: Batch, durability: Durability) -> Result<(), Error> {
-        self.disk().commit(batch, durability)
+        if self.cut.load(Ordering::SeqCst) {
+            return Err(Error::Io("no power".into()));
+        }
+        let mut disk = self.disk();
+        if let Some(observer) = &disk.observer {
+            observer.committing(&batch);
+            if self.cut.load(Ordering::SeqCst) {
+                return Err(Error::Io("no power".into()));
+            }
+        }
+        if durability == Durability::Synced && std::mem::take(&mut disk.tear_next_sync) {
+            disk.torn = true;
+            disk.faults.writes_torn += 1;
+            disk.unsynced.push(batch);
+            self.cut();
+            return Err(Error::Io("no power".into()));
+        }
+        disk.commit(batch, durability)
     }
 
     fn snapshot(&self) -> Result<Box<dyn Read>, Error> {
@@ -153,6 +224,9 @@ impl Disk {
             self.free_bytes = Some(left);
         }
         self.visible.apply(&batch);
+        if let Some(observer) = &self.observer {
+            observer.committed(&batch, &self.visible);
+        }
         self.unsynced.push(batch);
         if durability == Durability::Buffered {
             return Ok(());

@@ -10,10 +10,11 @@
 //! Owns: the public protobuf packages, the [`reason::Reason`] table, the encoding of status details. Must not know: how a
 //! shard keeps its state, who serves a call.
 //!
-//! Reading order: [`reason`], [`status`], [`nonce`], [`convert`], [`bundle`], [`shards`], [`net`], [`tls`].
+//! Reading order: [`reason`], [`status`], [`nonce`], [`convert`], [`bundle`], [`shards`], [`net`], [`calls`], [`tls`].
 
 pub mod bundle;
 pub mod caller;
+pub mod calls;
 pub mod convert;
 pub mod metrics;
 pub mod net;

@@ -9,6 +9,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tonic::transport::Channel;
 
 use crate::caller::Caller;
+use crate::calls::{CallService, ServedCalls};
 use crate::shards::BoxFuture;
 
 /// A connected byte stream.
@@ -83,6 +84,12 @@ pub trait Listener: Send + 'static {
     fn secure(&self, stream: Stream) -> BoxFuture<'static, io::Result<Stream>> {
         Box::pin(std::future::ready(Ok(stream)))
     }
+    /// Hands over what is served here. True if its [`Net`] carries whole calls: then no connection is ever accepted, and
+    /// `service` is called until the listener is dropped. Over bytes, the default, it is false and nothing has happened.
+    fn serve_calls(&mut self, service: ServedCalls) -> bool {
+        let _ = service;
+        false
+    }
 }
 
 /// Opens and accepts connections. `address` is `host:port`.
@@ -93,6 +100,11 @@ pub trait Net: Send + Sync + 'static {
     fn dial_node(&self, address: String, name: &str) -> BoxFuture<'static, io::Result<Stream>> {
         let _ = name;
         self.dial(address)
+    }
+    /// Calls to `address`, where this network carries whole calls; none where it carries bytes, as all real ones do.
+    fn calls(&self, address: &str) -> Option<CallService> {
+        let _ = address;
+        None
     }
     /// Binds.
     fn listen(&self, address: String) -> BoxFuture<'static, io::Result<Box<dyn Listener>>>;

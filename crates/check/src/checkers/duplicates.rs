@@ -2,13 +2,14 @@
 //!
 //! All answers about a ticket tell the same session, no session comes of two tickets, a device key has at most one
 //! live session in an account, and an account never shows more sessions than its links can explain: a link repeated
-//! by the cluster makes a second session that no answer ever mentions.
+//! by the cluster makes a second session that no answer ever mentions. A session that was given another key has left its
+//! old one.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::history::Operation;
 use crate::report::Violation;
-use crate::timeline::Timeline;
+use crate::timeline::{Op, Position, Timeline};
 
 /// The name under which violations are counted.
 pub const NAME: &str = "duplicate_sessions";
@@ -57,13 +58,22 @@ fn one_live_session_per_key(timeline: &Timeline<'_>, found: &mut Vec<Violation>)
         sessions.sort_by_key(|session| timeline.births[session].acknowledged);
         for pair in sessions.windows(2) {
             let (old, new) = (&timeline.births[pair[0]], &timeline.births[pair[1]]);
-            // The old one may have ended before the new one was acknowledged only if something named it by then.
-            if timeline.named_from(account, pair[0]) > new.acknowledged {
+            // The old one may have ended, or left its key, before the new one was acknowledged only if something asked for
+            // that by then.
+            let left_from = timeline.named_from(account, pair[0]).min(rotated_from(timeline, account, pair[0]));
+            if left_from > new.acknowledged {
                 let text = format!("device key {key} has sessions {} and {} at once", pair[0], pair[1]);
                 found.push(Violation::new(NAME, pair[1], text, [old.told_by, new.told_by]));
             }
         }
     }
+}
+
+/// Earliest call that may have given the session another key.
+fn rotated_from(timeline: &Timeline<'_>, account: &str, session: &str) -> Position {
+    let is_it =
+        |op: &&Op<'_>| !op.is_refused() && matches!(op.op, Operation::RotateKey { session: of, .. } if of == session);
+    timeline.of_account(account).find(is_it).map_or(Position::MAX, |op| op.call)
 }
 
 fn no_ghosts(
@@ -73,21 +83,24 @@ fn no_ghosts(
     found: &mut Vec<Violation>,
 ) {
     let mut unanswered: BTreeSet<&str> = BTreeSet::new();
+    let mut phones: BTreeMap<&str, Vec<&Op<'_>>> = BTreeMap::new();
     let mut is_registered_here = false;
     for op in timeline.of_account(account).filter(|op| !op.is_refused()) {
         match op.op {
             Operation::Register { .. } => {
                 is_registered_here = true;
-                if op.answer().is_none() {
-                    unanswered.insert("");
-                }
+                phones.entry("").or_default().push(op);
             }
+            Operation::ReplacePrimary { request, .. } => phones.entry(request).or_default().push(op),
             Operation::Approve { ticket, .. } if !tickets.contains_key(ticket.as_str()) => {
                 unanswered.insert(ticket);
             }
             _ => {}
         }
     }
+    // What one attempt was told of, the others were about too.
+    let of_phones = phones.iter().filter(|(_, attempts)| attempts.iter().all(|op| op.answer().is_none()));
+    unanswered.extend(of_phones.map(|(request, _)| *request));
     // An account that is older than this history may hold sessions that it does not explain.
     if !is_registered_here {
         return;
@@ -111,6 +124,7 @@ fn no_ghosts(
 mod tests {
     use super::*;
     use crate::checkers::testing::{found, passes_good};
+    use crate::history::Answer;
     use crate::story::Story;
 
     #[test]
@@ -139,6 +153,40 @@ mod tests {
         story.ok("phone", Story::unlink("s3", "r3"), Story::ended(&[("s3", "r3", 4)]));
         story.ok("phone", Story::approve("t4", "k3"), Story::linked("s4", 5, &["s1", "s2", "s4"]));
         assert_eq!(found(check, &story), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_key_that_was_given_up_may_link_again() {
+        let mut story = Story::family();
+        let (account, session, request) = ("a".into(), "s3".into(), "r8".into());
+        let op = Operation::RotateKey { account, session, device_key: "k9".into(), request };
+        story.ok("web3", op, Answer::default());
+        story.ok("phone", Story::approve("t4", "k3"), Story::linked("s4", 4, &["s1", "s2", "s3", "s4"]));
+        assert_eq!(found(check, &story), Vec::<String>::new());
+    }
+
+    #[test]
+    fn another_phone_of_unknown_outcome_explains_one_session() {
+        let mut story = Story::family();
+        let (account, device_key, request) = ("a".into(), "k9".into(), "r9".into());
+        story.call(
+            "operator",
+            Operation::ReplacePrimary { account, device_key, keep_companions: true, request, ends: None },
+        );
+        story.list(4, &["s2", "s3", "s4"]);
+        assert_eq!(found(check, &story), Vec::<String>::new());
+        story.list(5, &["s2", "s3", "s4", "s5"]);
+        assert_eq!(found(check, &story), ["duplicate_sessions s5"]);
+    }
+
+    #[test]
+    fn a_lost_attempt_that_was_repeated_explains_no_second_session() {
+        let mut story = Story::default();
+        let register = || Operation::Register { account: "a".into(), device_key: "k1".into() };
+        story.call("phone", register());
+        story.ok("phone", register(), Answer { session: Some("s1".into()), ..Answer::default() });
+        story.list(2, &["s1", "s2"]);
+        assert_eq!(found(check, &story), ["duplicate_sessions s2"]);
     }
 
     #[test]

@@ -6,7 +6,7 @@
 
 use crate::history::{Operation, Outcome, Verdict};
 use crate::report::Violation;
-use crate::timeline::{Op, Timeline, ids};
+use crate::timeline::{Op, Position, Timeline, ids};
 
 /// The name under which violations are counted.
 pub const NAME: &str = "durability_lost";
@@ -58,8 +58,12 @@ fn accounts_stay(timeline: &Timeline<'_>, found: &mut Vec<Violation>) {
     for register in &timeline.operations {
         let Operation::Register { account, .. } = register.op else { continue };
         let (Some(_), Some(done)) = (register.answer(), register.done) else { continue };
+        let is_delete = |op: &&Op<'_>| matches!(op.op, Operation::Delete { .. }) && !op.is_refused();
+        let deleted_from = timeline.of_account(account).find(is_delete).map_or(Position::MAX, |op| op.call);
         for op in timeline.of_account(account).filter(|op| done < op.call && op.op.is_linearizable_read()) {
-            if matches!(op.outcome, Outcome::Refused(refusal) if refusal.reason == "ACCOUNT_NOT_FOUND") {
+            if op.done.is_some_and(|done| done < deleted_from)
+                && matches!(op.outcome, Outcome::Refused(refusal) if refusal.reason == "ACCOUNT_NOT_FOUND")
+            {
                 let text = format!("account {account} is unknown after it was registered");
                 found.push(Violation::new(NAME, account, text, [register.id, op.id]));
             }
@@ -125,5 +129,14 @@ mod tests {
         let list = story.call("reader", Operation::List { account: "a".into(), level: Level::Linearizable });
         story.ret(list, Outcome::Refused(Refusal { reason: "ACCOUNT_NOT_FOUND".into(), tombstone: None }));
         assert_eq!(found(check, &story), ["durability_lost a"]);
+    }
+
+    #[test]
+    fn a_deleted_account_may_be_forgotten() {
+        let mut story = Story::family();
+        story.call("operator", Operation::Delete { account: "a".into(), request: "r9".into() });
+        let list = story.call("reader", Operation::List { account: "a".into(), level: Level::Linearizable });
+        story.ret(list, Outcome::Refused(Refusal { reason: "ACCOUNT_NOT_FOUND".into(), tombstone: None }));
+        assert_eq!(found(check, &story), Vec::<String>::new());
     }
 }

@@ -34,6 +34,8 @@ enum Key<'a> {
     Link(&'a str),
     Unlink(&'a str),
     UnlinkOthers(&'a str),
+    ReplacePrimary(&'a str),
+    Delete,
 }
 
 /// Runs the check.
@@ -89,7 +91,7 @@ fn mutation_of<'a>(op: &Op<'a>) -> Option<(Key<'a>, Option<u64>)> {
             match answer.tombstones.first() {
                 // Another command had ended it: this one changed nothing.
                 Some(tombstone) if tombstone.command != *request => None,
-                Some(tombstone) => Some((Key::Unlink(session), Some(tombstone.set_version))),
+                Some(tombstone) => Some((Key::Unlink(session), tombstone.version())),
                 None => Some((Key::Unlink(session), answer.set_version)),
             }
         }
@@ -99,6 +101,8 @@ fn mutation_of<'a>(op: &Op<'a>) -> Option<(Key<'a>, Option<u64>)> {
             Some(answer) => Some((Key::UnlinkOthers(request), answer.set_version)),
             None => Some((Key::UnlinkOthers(request), None)),
         },
+        Operation::ReplacePrimary { request, .. } => Some((Key::ReplacePrimary(request), version_of_link())),
+        Operation::Delete { .. } => Some((Key::Delete, answer.and_then(|answer| answer.set_version))),
         _ => None,
     }
 }

@@ -8,23 +8,58 @@
 //! | [`versions`] | one version, one set; versions never go back (I5) | `version_conflicts` |
 //! | [`durable`] | acknowledged is durable (P6) | `durability_lost` |
 //! | [`linearizable`] | one order that fits real time (I19) | `not_linearizable` |
+//! | [`watches`] | a watch leaves nothing out (I5, L2) | `watch_gaps` |
+//! | [`suspended`] | suspended only while locked | `suspended_without_lock` |
+//! | [`refusals`] | a refusal is harmless, a ticket is decided once (I6, I17) | `refused_with_effect` |
+//! | [`tickets`] | no ticket is lost (I6, L1) | `tickets_lost` |
+//! | [`repeats`] | one request, one answer (I6, I17) | `answered_twice` |
+//! | [`doors`] | logout-others closes doors (I22) | `door_left_open` |
+//! | [`deadlines`] | a ticket is not over before its time (I13, I18) | `expired_early` |
+//! | [`elections`] | one leader per shard and term | `two_leaders` |
+//! | [`liveness`] | after the storm everybody is answered (L1) | `not_served` |
+//!
+//! What is not a history is judged beside them: [`mod@crate::log`] and [`crate::raft`].
 
 use crate::report::Violation;
 use crate::timeline::Timeline;
 
+pub mod deadlines;
+pub mod doors;
 pub mod duplicates;
 pub mod durable;
+pub mod elections;
 pub mod linearizable;
+pub mod liveness;
+pub mod refusals;
+pub mod repeats;
 pub mod siblings;
+pub mod suspended;
+pub mod tickets;
 pub mod unproven;
 pub mod versions;
+pub mod watches;
 
 /// A checker.
 pub type Check = fn(&Timeline<'_>) -> Vec<Violation>;
 
 /// All of them.
-pub const ALL: [Check; 6] =
-    [siblings::check, unproven::check, duplicates::check, versions::check, durable::check, linearizable::check];
+pub const ALL: [Check; 15] = [
+    siblings::check,
+    unproven::check,
+    duplicates::check,
+    versions::check,
+    durable::check,
+    linearizable::check,
+    watches::check,
+    suspended::check,
+    refusals::check,
+    tickets::check,
+    repeats::check,
+    doors::check,
+    deadlines::check,
+    elections::check,
+    liveness::check,
+];
 
 #[cfg(test)]
 pub(crate) mod testing {

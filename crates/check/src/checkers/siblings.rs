@@ -2,11 +2,11 @@
 //!
 //! From the acknowledgement of its link up to the first call of an operation that names it, a session is in every set
 //! that anybody is shown and is never said to be signed out. Sets are also compared by version, whenever they were
-//! told: the receipt of a link that drops a sibling betrays itself.
+//! told: the receipt of a link that drops a sibling betrays itself. A session of whose link no answer told counts from the
+//! first set that shows it.
 
 use std::collections::BTreeMap;
 
-use crate::history::Operation;
 use crate::report::Violation;
 use crate::timeline::{Birth, Position, Timeline, ids};
 
@@ -29,21 +29,48 @@ pub fn check(timeline: &Timeline<'_>) -> Vec<Violation> {
             }
         }
     }
+    for account in timeline.accounts.keys() {
+        for (session, birth) in shown_only(timeline, account) {
+            let named_from = timeline.named_from(account, session);
+            missing_from_sets(timeline, session, &birth, named_from, &mut found);
+        }
+    }
     found
 }
 
-/// Per session where it was said to be over, and by which operation: verdicts, refusals and answers to `why`.
+/// Sessions that sets show and of whose link no answer told, each as if its first sight had told of it.
+fn shown_only<'t>(timeline: &'t Timeline<'_>, account: &'t str) -> BTreeMap<&'t str, Birth<'t>> {
+    let mut shown: BTreeMap<&str, Birth<'_>> = BTreeMap::new();
+    for set in timeline.sets(account) {
+        for member in set.sessions.iter().filter(|member| !timeline.births.contains_key(member.id.as_str())) {
+            let birth = shown.entry(&member.id).or_insert(Birth {
+                account,
+                version: set.version,
+                seq: member.seq,
+                acknowledged: set.done,
+                asked: set.op.call,
+                told_by: set.op.id,
+                device_key: "",
+                is_primary: false,
+            });
+            birth.version = birth.version.into_iter().chain(set.version).min();
+            if set.done < birth.acknowledged {
+                (birth.acknowledged, birth.told_by) = (set.done, set.op.id);
+            }
+        }
+    }
+    shown
+}
+
+/// Per session where it was said to be over, and by which operation: by a verdict, a refusal, or any tombstone that was
+/// shown.
 fn said_over<'t>(timeline: &'t Timeline<'_>) -> BTreeMap<&'t str, Vec<(Position, u64)>> {
     let mut said: BTreeMap<&str, Vec<(Position, u64)>> = BTreeMap::new();
     for out in timeline.sign_outs() {
         said.entry(out.session.unwrap_or_default()).or_default().push((out.done, out.op.id));
     }
-    for op in &timeline.operations {
-        if let (Operation::Why { session, .. }, Some(answer), Some(done)) = (op.op, op.answer(), op.done)
-            && !answer.tombstones.is_empty()
-        {
-            said.entry(session).or_default().push((done, op.id));
-        }
+    for (op, done, tombstone) in timeline.tombstones() {
+        said.entry(&tombstone.session).or_default().push((done, op.id));
     }
     said
 }
@@ -57,10 +84,10 @@ fn missing_from_sets(
 ) {
     for set in timeline.sets(birth.account).filter(|set| set.done < named_from) {
         let by_time = set.is_current && birth.acknowledged < set.op.call;
-        let by_version = birth.version.is_some_and(|version| version <= set.version);
+        let by_version = birth.version.zip(set.version).is_some_and(|(born, seen)| born <= seen);
         if (by_time || by_version) && !ids(set.sessions).contains(session) {
             let text = format!(
-                "session {session} of account {} is missing from the set of version {}, though nothing named it",
+                "session {session} of account {} is missing from the set of version {:?}, though nothing named it",
                 birth.account, set.version
             );
             found.push(Violation::new(NAME, session, text, [birth.told_by, set.op.id]));
@@ -72,7 +99,7 @@ fn missing_from_sets(
 mod tests {
     use super::*;
     use crate::checkers::testing::{found, passes_good};
-    use crate::history::{Answer, Outcome, Refusal, Verdict};
+    use crate::history::{Answer, Operation, Outcome, Refusal, Told, Verdict};
     use crate::story::Story;
 
     #[test]
@@ -145,5 +172,35 @@ mod tests {
         story.ret(unlink, Outcome::Unknown);
         story.list(4, &["s1"]);
         assert_eq!(found(check, &story), ["siblings_lost s3"]);
+    }
+
+    #[test]
+    fn a_session_that_only_a_list_showed_is_lost_all_the_same() {
+        let mut story = Story::family();
+        story.call("phone", Story::approve("t4", "k4"));
+        story.list(4, &["s1", "s2", "s3", "s4"]);
+        story.list(5, &["s1", "s2", "s3"]);
+        assert_eq!(found(check, &story), ["siblings_lost s4"]);
+    }
+
+    #[test]
+    fn a_sibling_that_a_watch_drops_is_lost() {
+        let mut story = Story::family();
+        let told =
+            vec![Told::Change { set_version: 4, added: Vec::new(), ended: vec![Story::tombstone("s2", "r2", 4)] }];
+        let answer = Answer { told, ..Answer::default() };
+        story.ok("web3", Operation::Watch { account: "a".into(), from: 3 }, answer);
+        assert_eq!(found(check, &story), ["siblings_lost s2"]);
+    }
+
+    #[test]
+    fn another_phone_that_keeps_the_companions_excuses_none_of_their_losses() {
+        let mut story = Story::family();
+        let (account, device_key, request) = ("a".into(), "k9".into(), "r9".into());
+        let op = Operation::ReplacePrimary { account, device_key, keep_companions: true, request, ends: None };
+        let id = story.call("operator", op);
+        story.ret(id, Outcome::Unknown);
+        story.list(4, &["s3", "s4"]);
+        assert_eq!(found(check, &story), ["siblings_lost s2"]);
     }
 }

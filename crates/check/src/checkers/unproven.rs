@@ -50,15 +50,35 @@ fn without_proof(timeline: &Timeline<'_>, found: &mut Vec<Violation>) {
 }
 
 fn is_cited(timeline: &Timeline<'_>, shown_by: &Op<'_>, done: Position, tombstone: &Tombstone) -> bool {
-    let cites = |op: &Op<'_>| match op.op {
-        Operation::Unlink { request, .. } | Operation::UnlinkOthers { request, .. } => *request == tombstone.command,
-        // The link is a command of the cluster's own, under a request id that no client chose.
-        Operation::Approve { .. } => tombstone.reason == "REPLACED_BY_LINK",
-        _ => false,
+    let cites = |op: &Op<'_>| {
+        fits(op.op, &tombstone.reason)
+            // The link is a command of the cluster's own, under a request id that no client chose.
+            && (matches!(op.op, Operation::Approve { .. })
+                || tombstone.is_stub()
+                || op.op.request() == Some(&tombstone.command))
     };
     let account = timeline.births.get(tombstone.session.as_str()).map(|b| b.account).or(shown_by.account);
     let mut candidates = account.into_iter().flat_map(|account| timeline.of_account(account));
     candidates.any(|op| op.call < done && cites(op) && timeline.names(op, &tombstone.session))
+}
+
+/// Whether an operation of this kind ends sessions for this reason (domain.md §2).
+fn fits(op: &Operation, reason: &str) -> bool {
+    match op {
+        Operation::Approve { .. } => reason == "REPLACED_BY_LINK",
+        Operation::UnlinkOthers { .. } => reason == "LOGOUT_OTHERS",
+        Operation::ReplacePrimary { .. } => reason == "PRIMARY_REPLACED",
+        Operation::Delete { .. } => reason == "ACCOUNT_DELETED",
+        Operation::Unlink { .. } => matches!(
+            reason,
+            "USER_UNLINKED_FROM_PRIMARY"
+                | "USER_UNLINKED_FROM_SIBLING"
+                | "SELF_LOGOUT"
+                | "ADMIN_REVOKED"
+                | "CREDENTIAL_COMPROMISED"
+        ),
+        _ => false,
+    }
 }
 
 /// The first tombstone of each session, and when it was shown first.
@@ -69,9 +89,12 @@ fn one_tombstone_each<'t>(
     let mut first: BTreeMap<&str, (u64, Position, &Tombstone)> = BTreeMap::new();
     for (op, done, tombstone) in timeline.tombstones() {
         let (told_by, at, known) = first.entry(&tombstone.session).or_insert((op.id, done, tombstone));
-        if *known != tombstone {
+        if !known.agrees(tombstone) {
             let text = format!("session {} has two tombstones: {known:?} and {tombstone:?}", tombstone.session);
             found.push(Violation::new(TOMBSTONES, &tombstone.session, text, [*told_by, op.id]));
+        }
+        if known.is_stub() {
+            *known = tombstone;
         }
         if done < *at {
             (*told_by, *at) = (op.id, done);
@@ -88,7 +111,8 @@ fn came_back(timeline: &Timeline<'_>, ends: &BTreeMap<&str, (u64, Position, &Tom
             && let Some((told_by, at, tombstone)) = ends.get(session.as_str())
         {
             let by_time = op.op.is_linearizable_read() && *at < op.call;
-            let by_version = answer.set_version.is_some_and(|version| version >= tombstone.set_version);
+            let by_version =
+                answer.set_version.is_some_and(|version| tombstone.version().is_some_and(|ended| ended <= version));
             if by_time || by_version {
                 let text = format!("session {session} is valid again after it was signed out");
                 found.push(Violation::new(TOMBSTONES, session, text, [*told_by, op.id]));
@@ -98,9 +122,10 @@ fn came_back(timeline: &Timeline<'_>, ends: &BTreeMap<&str, (u64, Position, &Tom
     for set in timeline.accounts.keys().flat_map(|account| timeline.sets(account)) {
         for session in ids(set.sessions) {
             let Some((told_by, at, tombstone)) = ends.get(session) else { continue };
-            if tombstone.set_version <= set.version || (set.is_current && *at < set.op.call) {
+            let by_version = tombstone.version().zip(set.version).is_some_and(|(ended, seen)| ended <= seen);
+            if by_version || (set.is_current && *at < set.op.call) {
                 let text = format!(
-                    "session {session} is in the set of version {}, though its tombstone is of version {}",
+                    "session {session} is in the set of version {:?}, though its tombstone is of version {}",
                     set.version, tombstone.set_version
                 );
                 found.push(Violation::new(TOMBSTONES, session, text, [*told_by, set.op.id]));
@@ -161,6 +186,30 @@ mod tests {
         assert_eq!(found(check, &story), Vec::<String>::new());
         story.ok("web3", why("s3"), replaced("s3", 5));
         assert_eq!(found(check, &story), ["signed_out_without_tombstone s3"]);
+    }
+
+    #[test]
+    fn a_reason_must_fit_the_command_that_it_cites() {
+        let mut story = Story::family();
+        story.ok("phone", Story::unlink_others("s1", "r9", None), Story::ended(&[("s2", "r9", 4)]));
+        assert_eq!(found(check, &story), ["signed_out_without_tombstone s2"], "unlinked, says the tombstone");
+    }
+
+    #[test]
+    fn a_stub_says_less_and_nothing_else() {
+        let mut story = Story::good();
+        let why = |tombstone| {
+            let op = Operation::Why { account: "a".into(), session: "s2".into() };
+            (op, Answer { tombstones: vec![tombstone], ..Answer::default() })
+        };
+        let whole = Story::tombstone("s2", "r2", 5);
+        let stub = Tombstone { command: String::new(), set_version: 0, ..whole };
+        let (op, answer) = why(stub.clone());
+        story.ok("web2", op, answer);
+        assert_eq!(found(check, &story), Vec::<String>::new());
+        let (op, answer) = why(Tombstone { reason: "SELF_LOGOUT".into(), ..stub });
+        story.ok("web2", op, answer);
+        assert_eq!(found(check, &story), ["tombstones s2"]);
     }
 
     #[test]

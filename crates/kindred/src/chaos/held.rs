@@ -8,9 +8,10 @@ use kindred_core::id::ShardId;
 use rand::RngExt as _;
 
 use super::household::Household;
-use super::pairing::{Shown, Sides};
+use super::pairing::Sides;
 use super::plan::{Fault, Point};
 use super::strike::{HEALS_WITHIN, Striker, Struck};
+use kindred_witness::Shown;
 
 /// A household of held links makes way for the next after so many companions.
 const COMPANIONS_OF_A_HOUSEHOLD: u64 = 12;

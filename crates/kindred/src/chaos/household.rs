@@ -3,16 +3,13 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use kindred_check::{Answer, Level, Operation};
-use kindred_client::{Client, Error, Member, request_id};
+use kindred_client::{Error, Member, request_id};
 use kindred_core::id::{AccountId, RegionIndex, SessionId, ShardId};
 use kindred_core::model::Device as About;
-use kindred_wire::convert::raw;
 use kindred_wire::pb::session::v1 as session;
 use kindred_wire::reason::Reason;
 
 use super::world::{Route, Told, World};
-use crate::demo::record;
 
 /// Everybody of one account.
 pub(super) struct Household<'w> {
@@ -43,10 +40,7 @@ impl<'w> Household<'w> {
         let (request, about, who) = (request_id(&world.env), about("phone", name), format!("{name}/phone"));
         let route = Route { first: home, shards: account_shard(world, home, &account).into_iter().collect() };
         let told = world.insist(route, async |client| {
-            let (account_text, device_key) = (account.to_string(), device.key().to_string());
-            let op = Operation::Register { account: account_text, device_key };
-            let call = client.register(&device, &account, &about, &region, request);
-            world.attempt(&who, op, call, |(_, reply)| record::registered(reply)).await
+            world.ask(client, &who).register(&device, &account, (&about, &region), request).await
         });
         let (phone, _) = told.await.ok()?;
         world.learn(&account, phone.session);
@@ -125,14 +119,9 @@ impl<'w> Household<'w> {
     /// Ends `target`, asked for by `by`.
     pub(super) async fn unlink(&self, who: &str, by: &Member, target: SessionId, first: usize) {
         let (by, request) = (self.present(by), request_id(&self.world.env));
-        let told = self.world.insist(self.route(first), async |client| {
-            let op = Operation::Unlink {
-                account: self.account.to_string(),
-                session: target.to_string(),
-                request: request.to_string(),
-            };
-            self.world.attempt(who, op, client.unlink(&by, &target, request), record::unlinked).await
-        });
+        let told = self
+            .world
+            .insist(self.route(first), async |client| self.world.ask(client, who).unlink(&by, &target, request).await);
         match told.await {
             Told::Ok(_) => self.remove(&[target]),
             Told::Refused(refused) => self.heed(&refused),
@@ -144,17 +133,9 @@ impl<'w> Household<'w> {
     /// Ends everybody but the phone.
     pub(super) async fn unlink_others(&self, who: &str, first: usize) {
         let (phone, request) = (self.phone(), request_id(&self.world.env));
-        let told = self.world.insist(self.route(first), async |client| {
-            let op = Operation::UnlinkOthers {
-                account: self.account.to_string(),
-                keep: phone.session.to_string(),
-                request: request.to_string(),
-                set_version: None,
-            };
-            let mut phone = phone.clone();
-            let call = async { client.unlink_others(&mut phone, request).await };
-            self.world.attempt(who, op, call, ended_others).await
-        });
+        let told = self
+            .world
+            .insist(self.route(first), async |client| self.world.ask(client, who).unlink_others(&phone, request).await);
         match told.await {
             Told::Ok(reply) => {
                 let of = |t: &session::Tombstone| SessionId::from_slice(&t.session.as_ref()?.session);
@@ -168,7 +149,7 @@ impl<'w> Household<'w> {
 
     /// The session set, linearizably.
     pub(super) async fn list(&self, who: &str, first: usize) {
-        let told = self.world.insist(read(first), async |client| list(self.world, client, who, &self.account).await);
+        let told = self.world.insist(read(first), async |client| self.world.ask(client, who).list(&self.account).await);
         if let Some(reply) = told.await.ok() {
             self.know_epoch(reply.auth_epoch);
         }
@@ -176,7 +157,9 @@ impl<'w> Household<'w> {
 
     /// Asks why a session was signed out.
     pub(super) async fn why(&self, who: &str, target: SessionId, first: usize) {
-        self.world.insist(read(first), async |client| why(self.world, client, who, &self.account, target).await).await;
+        self.world
+            .insist(read(first), async |client| self.world.ask(client, who).why(&self.account, target).await)
+            .await;
     }
 
     fn route(&self, first: usize) -> Route {
@@ -185,61 +168,6 @@ impl<'w> Household<'w> {
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// One attempt at the linearizable list.
-pub(super) async fn list(
-    world: &World,
-    client: &Client,
-    who: &str,
-    account: &AccountId,
-) -> Result<session::ListSessionsReply, Error> {
-    let op = Operation::List { account: account.to_string(), level: Level::Linearizable };
-    world.attempt(who, op, client.sessions(account, ""), record::listed).await
-}
-
-/// One attempt at the reason of a sign-out.
-pub(super) async fn why(
-    world: &World,
-    client: &Client,
-    who: &str,
-    account: &AccountId,
-    target: SessionId,
-) -> Result<session::WhySignedOutReply, Error> {
-    let op = Operation::Why { account: account.to_string(), session: target.to_string() };
-    let which = session::why_signed_out_request::Which::Session(raw(target.as_bytes()));
-    world.attempt(who, op, client.why(account, which, ""), record::explained).await
-}
-
-/// One question about one session.
-pub(super) async fn validate(
-    world: &World,
-    client: &Client,
-    who: &str,
-    (account, target): (&AccountId, SessionId),
-    level: Level,
-) -> Result<session::ValidateReply, Error> {
-    let asked = match level {
-        Level::Linearizable => session::Level::Linearizable,
-        Level::Local => session::Level::Local,
-    };
-    let request = session::ValidateRequest {
-        account: raw(account.as_bytes()),
-        session: raw(target.as_bytes()),
-        level: asked.into(),
-        ..session::ValidateRequest::default()
-    };
-    let op = Operation::Validate { account: account.to_string(), session: target.to_string(), level };
-    world.attempt(who, op, client.validate(request), record::validated).await
-}
-
-fn ended_others(reply: &session::UnlinkOthersReply) -> Answer {
-    Answer {
-        set_version: Some(reply.set_version),
-        tombstones: reply.tombstones.iter().map(record::tombstone).collect(),
-        log_index: Some(reply.log_index),
-        ..Answer::default()
     }
 }
 

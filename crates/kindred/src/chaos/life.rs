@@ -1,21 +1,17 @@
 //! What goes on while nodes die: households that link, replace, unlink and ask, gateways that validate, and watches.
 //! A household lives for a while and is followed by the next, so that accounts are made during the storm too.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
-use kindred_check::{Answer, Level, Member, Operation};
-use kindred_core::id::hex;
-use kindred_wire::pb::session::v1 as session;
-use kindred_wire::pb::session::v1::watch_account_reply::Event;
+use kindred_check::Level;
+use kindred_witness::Watcher;
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom as _;
 use rand::{RngExt as _, SeedableRng as _};
 
-use super::household::{Household, validate};
+use super::household::Household;
 use super::pairing::Sides;
 use super::world::World;
-use crate::demo::record;
 
 /// A household makes way for the next after so many companions.
 const COMPANIONS_OF_A_HOUSEHOLD: u64 = 30;
@@ -108,68 +104,24 @@ async fn gateway(world: &World, node: usize, seed: u64) {
             && let Some(known) = world.known_before_last(back)
         {
             let level = if chance.random_bool(0.35) { Level::Local } else { Level::Linearizable };
-            let _ = validate(world, world.client(node), &who, (&known.account, known.session), level).await;
+            let _ = world.ask(world.client(node), &who).validate((&known.account, known.session), level).await;
         }
         tokio::time::sleep(Duration::from_millis(chance.random_range(QUESTION_MS))).await;
     }
 }
 
-/// Follows the account, and puts each set that follows from the changes into the history as one replica's view.
+/// Follows the account, and puts what it is told into the history.
 async fn watch(household: &Household<'_>) {
     let (world, who) = (household.world, format!("{}/watch", household.name));
-    let mut set: BTreeMap<String, u64> = BTreeMap::new();
     let mut version = 0;
     loop {
-        let mut watch = world.anybody().watch_account(&household.account, version, "");
-        while let Ok(event) = watch.next().await {
-            let ended = match event {
-                Event::Snapshot(snapshot) => {
-                    set = snapshot.sessions.iter().map(|s| (hex(&s.session), s.seq)).collect();
-                    version = snapshot.set_version;
-                    Vec::new()
-                }
-                Event::Change(change) => {
-                    if change.version != version + 1 {
-                        world.gap(format!("{who}: version {} was told after version {version}", change.version));
-                    }
-                    version = change.version;
-                    fold(&mut set, &change);
-                    change.ended
-                }
-                _ => continue,
-            };
-            let op = Operation::List { account: household.account.to_string(), level: Level::Local };
-            let answer = Answer {
-                sessions: Some(set.iter().map(|(id, seq)| Member { id: id.clone(), seq: Some(*seq) }).collect()),
-                set_version: Some(version),
-                tombstones: ended.iter().map(record::tombstone).collect(),
-                ..Answer::default()
-            };
-            let pending = world.recorder.call(&who, op);
-            world.recorder.ok(pending, answer);
+        let mut watch = Watcher::new(&world.recorder, &who, &household.account, (world.anybody(), version));
+        while let Ok(gap) = watch.next().await {
+            if let Some(gap) = gap {
+                world.gap(gap);
+            }
         }
+        version = watch.version();
         tokio::time::sleep(Duration::from_millis(200)).await;
-    }
-}
-
-fn fold(set: &mut BTreeMap<String, u64>, change: &session::SetChange) {
-    for session in change.ended.iter().filter_map(|tombstone| tombstone.session.as_ref()) {
-        set.remove(&hex(&session.session));
-    }
-    set.extend(change.added.iter().map(|session| (hex(&session.session), session.seq)));
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_change_that_replaces_a_session_takes_one_out_and_puts_one_in() {
-        let record = |id: u8, seq| session::SessionRecord { session: vec![id].into(), seq, ..Default::default() };
-        let ended = session::Tombstone { session: Some(record(2, 2)), ..Default::default() };
-        let change = session::SetChange { added: vec![record(3, 3)], ended: vec![ended], ..Default::default() };
-        let mut set = BTreeMap::from([("01".to_owned(), 1), ("02".to_owned(), 2)]);
-        fold(&mut set, &change);
-        assert_eq!(set, BTreeMap::from([("01".to_owned(), 1), ("03".to_owned(), 3)]));
     }
 }

@@ -2,43 +2,24 @@
 
 use std::time::Duration;
 
-use kindred_check::{Answer, Operation};
-use kindred_client::{Approve, Client, Device, Error, Member, Qr, request_id};
-use kindred_core::id::{AccountId, RequestId, SessionId, ShardId, TicketId};
+use kindred_client::{Approve, Device, Member, Qr, request_id};
+use kindred_core::id::{SessionId, ShardId, TicketId};
 use kindred_core::model::{Receipt, Requester};
-use kindred_wire::convert::{self, Invalid};
-use kindred_wire::pb::pairing::v1 as pairing;
-use kindred_wire::pb::pairing::v1::watch_ticket_reply::Event;
-use kindred_wire::reason::Reason;
-use kindred_wire::status::Failure;
+use kindred_witness::{Asked, Shown};
 use tokio::sync::oneshot;
-use tonic::Status;
 
 use super::household::{Household, about, read};
 use super::world::{Route, Told};
-use crate::demo::record;
 
 /// One watch of a ticket; then the companion asks elsewhere.
 const WATCH: Duration = Duration::from_secs(5);
 /// A companion whose phone was refused, or never answered, waits this much longer.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// A ticket that is open and shown.
-pub(super) struct Shown {
-    /// Name of the companion.
-    name: String,
-    device: Device,
-    /// The ticket.
-    pub(super) ticket: TicketId,
-    qr: Qr,
-}
-
 /// An approval that is ready to be sent, any number of times.
 pub(super) struct Signed {
     shown: Shown,
-    request: RequestId,
-    message: pairing::ApproveTicketRequest,
-    replaces: Option<SessionId>,
+    asked: Asked,
     phone: Member,
 }
 
@@ -64,11 +45,9 @@ impl Household<'_> {
         let (world, name) = (self.world, self.next_companion());
         let device = Device::new(&world.env.random(), world.cluster);
         let requester = Requester { device: about("web", &name), location: "chaos".into() };
-        let (request, device_key) = (request_id(&world.env), device.key().to_string());
-        let told = world.insist(read(at), async |client| {
-            let op = Operation::Open { device_key: device_key.clone() };
-            world.attempt(&name, op, client.open(&device, &requester, request), record::opened).await
-        });
+        let request = request_id(&world.env);
+        let told =
+            world.insist(read(at), async |client| world.ask(client, &name).open(&device, &requester, request).await);
         let reply = told.await.ok()?;
         let (ticket, qr) = (TicketId::from_slice(&reply.ticket)?, Qr::parse(&reply.qr_payload)?);
         Some(Shown { name, device, ticket, qr })
@@ -77,15 +56,9 @@ impl Household<'_> {
     /// The phone scans the code.
     pub(super) async fn scan(&self, who: &str, shown: &Shown, first: usize) -> Option<Member> {
         let (world, request, phone) = (self.world, request_id(&self.world.env), self.phone());
-        let (account, ticket) = (self.account.to_string(), shown.ticket.to_string());
         let told = world.insist(Route { first, shards: self.shards_with(&shown.ticket) }, async |client| {
-            let op = Operation::Scan { account: account.clone(), ticket: ticket.clone() };
-            let mut member = phone.clone();
-            let call = async {
-                let reply = client.scan(&mut member, &shown.qr.reference, request).await?;
-                Ok((member, reply))
-            };
-            world.attempt(who, op, call, |(_, reply)| record::scanned(reply)).await
+            let what = (&shown.ticket, shown.qr.reference.as_slice());
+            world.ask(client, who).scan(&phone, what, request).await
         });
         match told.await {
             Told::Ok((member, _)) => {
@@ -113,7 +86,9 @@ impl Household<'_> {
         let envelope = b"opaque to the cluster".to_vec();
         let approve = Approve { ticket: shown.ticket, device_key, replaces, envelope };
         let message = self.world.client(first).approval(&phone, &approve, request);
-        Some(Signed { shown, request, message, replaces, phone })
+        let (account, ticket) = (self.account.clone(), shown.ticket);
+        let asked = Asked { account, ticket, device_key, request, replaces, message };
+        Some(Signed { shown, asked, phone })
     }
 
     /// Sends the approval, and the companion's watch beside it, until both are told.
@@ -151,28 +126,13 @@ impl Household<'_> {
 
     async fn approve(&self, who: &str, signed: &Signed, first: usize) -> Told<Receipt> {
         let route = Route { first, shards: self.shards_with(&signed.shown.ticket) };
-        let told = self.world.insist(route, async |client| {
-            let op = Operation::Approve {
-                account: self.account.to_string(),
-                ticket: signed.shown.ticket.to_string(),
-                device_key: signed.shown.device.key().to_string(),
-                request: signed.request.to_string(),
-                replaces: signed.replaces.map(|session| session.to_string()),
-            };
-            self.world.attempt(who, op, client.send_approval(signed.message.clone()), record::receipt).await
-        });
-        told.await
+        self.world.insist(route, async |client| self.world.ask(client, who).approve(&signed.asked).await).await
     }
 
     async fn await_linked(&self, shown: &Shown, first: usize) -> Told<Receipt> {
         let told = self.world.insist(read(first), async |client| {
-            let op =
-                Operation::WatchLinked { ticket: shown.ticket.to_string(), device_key: shown.device.key().to_string() };
-            let answer = |(account, receipt): &(AccountId, Receipt)| Answer {
-                account: Some(account.to_string()),
-                ..record::receipt(receipt)
-            };
-            self.world.attempt(&shown.name, op, told_linked(self, client, shown), answer).await
+            let request = request_id(&self.world.env);
+            self.world.ask(client, &shown.name).watch_linked((&shown.device, &shown.ticket), request, WATCH).await
         });
         match told.await {
             Told::Ok((_, receipt)) => Told::Ok(receipt),
@@ -182,7 +142,7 @@ impl Household<'_> {
     }
 
     fn linked(&self, signed: &Signed, receipt: &Receipt) {
-        if let Some(victim) = signed.replaces {
+        if let Some(victim) = signed.asked.replaces {
             self.remove(&[victim]);
         }
         let device = signed.shown.device.clone();
@@ -193,20 +153,14 @@ impl Household<'_> {
     pub(super) async fn drop_ticket(&self, who: &str, at: usize, is_denied: bool) {
         let Some(shown) = self.open(at).await else { return };
         let (world, request) = (self.world, request_id(&self.world.env));
-        let ticket = shown.ticket.to_string();
         if is_denied {
             let Some(phone) = self.scan(who, &shown, at).await else { return };
-            let account = self.account.to_string();
-            let told = world.insist(read(at), async |client| {
-                let op = Operation::Deny { account: account.clone(), ticket: ticket.clone() };
-                world.attempt(who, op, client.deny(&phone, &shown.ticket, request), |_| Answer::default()).await
-            });
+            let told = world
+                .insist(read(at), async |client| world.ask(client, who).deny(&phone, &shown.ticket, request).await);
             told.await.ok();
         } else {
             let told = world.insist(read(at), async |client| {
-                let op = Operation::Cancel { ticket: ticket.clone() };
-                let call = client.cancel(&shown.device, &shown.ticket, request);
-                world.attempt(&shown.name, op, call, |_| Answer::default()).await
+                world.ask(client, &shown.name).cancel(&shown.device, &shown.ticket, request).await
             });
             told.await.ok();
         }
@@ -225,26 +179,4 @@ async fn too_long(gave_up: oneshot::Receiver<()>) {
         Ok(()) => tokio::time::sleep(GRACE).await,
         Err(_) => std::future::pending().await,
     }
-}
-
-/// One watch, followed to its end.
-async fn told_linked(household: &Household<'_>, client: &Client, shown: &Shown) -> Result<(AccountId, Receipt), Error> {
-    let mut watch = client.watch_ticket_as(&shown.device, &shown.ticket, request_id(&household.world.env));
-    let followed = tokio::time::timeout(WATCH, async {
-        while let Some(pairing::WatchTicketReply { event, .. }) = watch.next().await? {
-            match event {
-                Some(Event::Linked(linked)) => {
-                    let account = convert::account_id(&linked.account, "account")?;
-                    return Ok((account, convert::receipt_in(linked.receipt)?));
-                }
-                Some(Event::Refused(refusal)) => {
-                    let reason = Reason::from_name(refusal.reason().as_str_name()).ok_or(Invalid("reason"))?;
-                    return Err(Error::from(Status::from(Failure::new(reason))));
-                }
-                _ => {}
-            }
-        }
-        Err(Error::from(Status::unavailable("the watch ended early")))
-    });
-    followed.await.unwrap_or_else(|_| Err(Error::from(Status::deadline_exceeded("nothing was told"))))
 }

@@ -9,7 +9,6 @@ use kindred_core::id::AccountId;
 use kindred_wire::pb::session::v1::validate_reply::Verdict;
 use tokio::time::Instant;
 
-use super::household::{list, validate, why};
 use super::strike::{HEALS_WITHIN, Striker};
 use super::world::{Known, World};
 use crate::points::Doors;
@@ -42,8 +41,9 @@ async fn audit(world: &World, lane: usize, accounts: &[AccountId], known: &[Know
     let who = format!("auditor {}", lane + 1);
     for (number, account) in accounts.iter().enumerate().skip(lane).step_by(LANES) {
         let what = format!("the sessions of {account}");
-        let asked = world
-            .learn_at_last(&what, number % world.node_count(), async |client| list(world, client, &who, account).await);
+        let asked = world.learn_at_last(&what, number % world.node_count(), async |client| {
+            world.ask(client, &who).list(account).await
+        });
         asked.await?;
     }
     for (number, known) in known.iter().enumerate().skip(lane).step_by(LANES) {
@@ -56,13 +56,13 @@ async fn verdict(world: &World, who: &str, first: usize, known: &Known) -> anyho
     let deadline = Instant::now() + VERDICT_WITHIN;
     for node in (0..world.node_count()).cycle().skip(first) {
         let client = world.client(node);
-        let told = validate(world, client, who, (&known.account, known.session), Level::Linearizable).await;
+        let told = world.ask(client, who).validate((&known.account, known.session), Level::Linearizable).await;
         match told.ok().and_then(|reply| reply.verdict) {
             Some(Verdict::Valid(_)) => return Ok(()),
             Some(Verdict::SignedOut(_)) => {
                 let what = format!("why {} has ended", known.session);
                 let asked = world.learn_at_last(&what, node, async |client| {
-                    why(world, client, who, &known.account, known.session).await
+                    world.ask(client, who).why(&known.account, known.session).await
                 });
                 return asked.await.map(drop);
             }

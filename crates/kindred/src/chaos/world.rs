@@ -7,15 +7,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use kindred_check::{Answer, Operation, Outcome, Recorder};
+use kindred_check::Recorder;
 use kindred_client::{Client, Error, Patience};
 use kindred_core::env::Env;
 use kindred_core::id::{AccountId, ClusterId, SessionId, ShardId};
 use kindred_core::map::ShardMap;
 use kindred_wire::net::Net;
+use kindred_witness::{Ask, refusal};
 use tokio::time::Instant;
-
-use crate::demo::refusal;
 
 /// After so long without an answer a client gives up; what it asked for stays unknown.
 const INSISTS_FOR: Duration = Duration::from_secs(20);
@@ -120,22 +119,9 @@ impl World {
         })
     }
 
-    /// One attempt at `op`, in the history.
-    pub(super) async fn attempt<T>(
-        &self,
-        who: &str,
-        op: Operation,
-        call: impl Future<Output = Result<T, Error>>,
-        answer: impl FnOnce(&T) -> Answer,
-    ) -> Result<T, Error> {
-        let pending = self.recorder.call(who, op);
-        let result = call.await;
-        let outcome = match &result {
-            Ok(reply) => Outcome::Ok(Box::new(answer(reply))),
-            Err(error) => refusal(error).map_or(Outcome::Unknown, Outcome::Refused),
-        };
-        self.recorder.done(pending, outcome);
-        result
+    /// One attempt through `client`, in the history.
+    pub(super) fn ask<'a>(&'a self, client: &'a Client, who: &'a str) -> Ask<'a> {
+        Ask { recorder: &self.recorder, client, who }
     }
 
     /// Attempts through one node after the other, those that are known to be down left out, until somebody answers.

@@ -6,17 +6,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::bail;
-use kindred_check::{Answer, Operation, Outcome, Recorder, Refusal};
+use kindred_check::Recorder;
 use kindred_client::{Client, Error, Patience};
 use kindred_core::env::Env;
 use kindred_core::id::{AccountId, ClusterId, SessionId};
 use kindred_core::map::ShardMap;
 use kindred_wire::net::Net;
-use kindred_wire::reason::Retry;
-use kindred_wire::status::tombstone;
+use kindred_witness::{Ask, refusal};
 use tokio::time::Instant;
-
-use super::record;
 
 /// Whatever is asked for must be answered within this time, over as many attempts as it takes.
 pub(super) const ANSWER_WITHIN: Duration = Duration::from_secs(30);
@@ -72,22 +69,9 @@ impl Lab {
         Ok(lab)
     }
 
-    /// One attempt at `op`, in the history.
-    pub(super) async fn attempt<T>(
-        &self,
-        who: &str,
-        op: Operation,
-        call: impl Future<Output = Result<T, Error>>,
-        answer: impl FnOnce(&T) -> Answer,
-    ) -> Result<T, Error> {
-        let pending = self.recorder.call(who, op);
-        let result = call.await;
-        let outcome = match &result {
-            Ok(reply) => Outcome::Ok(Box::new(answer(reply))),
-            Err(error) => refusal(error).map_or(Outcome::Unknown, Outcome::Refused),
-        };
-        self.recorder.done(pending, outcome);
-        result
+    /// One attempt through `client`, in the history.
+    pub(super) fn ask<'a>(&'a self, client: &'a Client, who: &'a str) -> Ask<'a> {
+        Ask { recorder: &self.recorder, client, who }
     }
 
     /// Attempts through the nodes in this order, round and round, until there is an answer. A refusal is one, and here
@@ -179,33 +163,5 @@ impl Lab {
 
     fn lock(&self) -> MutexGuard<'_, Vec<Known>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// The refusal that `error` is for certain. Whatever may have had an effect, now or later, is none: a broken connection,
-/// a deadline, any UNAVAILABLE.
-pub(crate) fn refusal(error: &Error) -> Option<Refusal> {
-    let reason = error.reason()?;
-    if matches!(reason.retry(), Retry::After | Retry::SameRequestId) {
-        return None;
-    }
-    let tombstone = error.status().and_then(tombstone).map(|t| record::tombstone(&t));
-    Some(Refusal { reason: reason.name().to_owned(), tombstone })
-}
-
-#[cfg(test)]
-mod tests {
-    use kindred_wire::reason::Reason;
-    use kindred_wire::status::Failure;
-
-    use super::*;
-
-    #[test]
-    fn only_a_refusal_without_any_effect_is_recorded_as_one() {
-        let of = |failure: Failure| refusal(&Error::from(tonic::Status::from(failure)));
-        assert_eq!(of(Failure::new(Reason::OutcomeUnknown)), None);
-        assert_eq!(of(Failure::new(Reason::ShardUnavailable)), None);
-        assert_eq!(refusal(&Error::from(tonic::Status::unavailable("broken pipe"))), None);
-        assert_eq!(of(Failure::new(Reason::TicketExpired)).unwrap().reason, "TICKET_EXPIRED");
     }
 }

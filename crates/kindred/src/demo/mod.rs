@@ -11,7 +11,6 @@ mod lab;
 mod outcome;
 mod people;
 mod placing;
-pub(crate) mod record;
 mod steps;
 mod tour;
 mod validators;
@@ -22,7 +21,6 @@ use kindred_check::Recorder;
 use kindred_core::map::ShardMap;
 
 use self::lab::Lab;
-pub(crate) use self::lab::refusal;
 use self::outcome::{Outcome, Played};
 use self::steps::{STEPS, Stage};
 use self::tour::Tour;

@@ -1,20 +1,14 @@
 //! Phones and companions of the demo, and what they ask for.
 
 use anyhow::Context as _;
-use kindred_check::{Level, Operation};
-use kindred_client::{Approve, Client, Device, Error, Member, Qr, request_id};
+use kindred_check::Level;
+use kindred_client::{Approve, Device, Error, Member, Qr, request_id};
 use kindred_core::id::{AccountId, TicketId};
 use kindred_core::model::{Device as About, Receipt, Requester};
-use kindred_wire::convert::{self, Invalid};
-use kindred_wire::pb::pairing::v1 as pairing;
-use kindred_wire::pb::pairing::v1::watch_ticket_reply::Event;
 use kindred_wire::pb::session::v1 as session;
-use kindred_wire::reason::Reason;
-use kindred_wire::status::Failure;
-use tonic::Status;
+use kindred_witness::Asked;
 
 use super::lab::{ANSWER_WITHIN, Known, Lab};
-use super::record;
 
 /// The primary of an account.
 #[derive(Clone)]
@@ -52,10 +46,7 @@ impl Lab {
         let what = format!("the registration of {account}");
         let (member, _) = self
             .until_answered(&what, &self.from(home), async |client| {
-                let (account, device_key) = (id.to_string(), device.key().to_string());
-                let op = Operation::Register { account, device_key };
-                let call = client.register(&device, &id, &about, &region, request);
-                self.attempt(&who, op, call, |(_, reply)| record::registered(reply)).await
+                self.ask(client, &who).register(&device, &id, (&about, &region), request).await
             })
             .await?;
         self.learn(self.known_of(&member, format!("{account}'s phone")));
@@ -74,12 +65,9 @@ impl Lab {
         let request = request_id(&self.env);
         let requester = Requester { device: companion.about.clone(), location: "demo".into() };
         let what = format!("a ticket for {}", companion.name);
-        let device_key = companion.device.key().to_string();
         let reply = self
             .until_answered(&what, &[at], async |client| {
-                let op = Operation::Open { device_key: device_key.clone() };
-                let call = client.open(&companion.device, &requester, request);
-                self.attempt(&companion.name, op, call, record::opened).await
+                self.ask(client, &companion.name).open(&companion.device, &requester, request).await
             })
             .await?;
         let ticket = TicketId::from_slice(&reply.ticket).context("the reply to Open names no ticket")?;
@@ -91,16 +79,10 @@ impl Lab {
     pub(super) async fn scan(&self, phone: &Phone, shown: &Shown, who: &str) -> anyhow::Result<Member> {
         let request = request_id(&self.env);
         let what = format!("{}'s scan", phone.account);
-        let (account, ticket) = (phone.member.account.to_string(), shown.ticket.to_string());
         let (member, reply) = self
             .until_answered(&what, &self.from(phone.home), async |client| {
-                let op = Operation::Scan { account: account.clone(), ticket: ticket.clone() };
-                let mut member = phone.member.clone();
-                let call = async {
-                    let reply = client.scan(&mut member, &shown.qr.reference, request).await?;
-                    Ok((member, reply))
-                };
-                self.attempt(who, op, call, |(_, reply)| record::scanned(reply)).await
+                let what = (&shown.ticket, shown.qr.reference.as_slice());
+                self.ask(client, who).scan(&phone.member, what, request).await
             })
             .await?;
         anyhow::ensure!(
@@ -126,19 +108,16 @@ impl Lab {
             replaces: None,
             envelope: b"opaque to the cluster".to_vec(),
         };
-        let message = self.client(nodes[0]).approval(member, &approve, request);
+        let asked = Asked {
+            account: member.account.clone(),
+            ticket: shown.ticket,
+            device_key: shown.qr.device_key,
+            request,
+            replaces: None,
+            message: self.client(nodes[0]).approval(member, &approve, request),
+        };
         let what = format!("{}'s approval to be answered", member.account);
-        self.until_answered(&what, nodes, async |client| {
-            let op = Operation::Approve {
-                account: member.account.to_string(),
-                ticket: shown.ticket.to_string(),
-                device_key: shown.qr.device_key.to_string(),
-                request: request.to_string(),
-                replaces: None,
-            };
-            self.attempt(who, op, client.send_approval(message.clone()), record::receipt).await
-        })
-        .await
+        self.until_answered(&what, nodes, async |client| self.ask(client, who).approve(&asked).await).await
     }
 
     /// The companion's watch, through these nodes in turn, until it is told its session.
@@ -151,16 +130,8 @@ impl Lab {
         let what = format!("{} to be told its session", companion.name);
         let (account, receipt) = self
             .until_answered(&what, nodes, async |client| {
-                let op = Operation::WatchLinked {
-                    ticket: shown.ticket.to_string(),
-                    device_key: companion.device.key().to_string(),
-                };
-                let told = self.told_linked(client, companion, &shown.ticket);
-                self.attempt(&companion.name, op, told, |(account, receipt)| kindred_check::Answer {
-                    account: Some(account.to_string()),
-                    ..record::receipt(receipt)
-                })
-                .await
+                let (who, what) = (self.ask(client, &companion.name), (&companion.device, &shown.ticket));
+                who.watch_linked(what, request_id(&self.env), ANSWER_WITHIN).await
             })
             .await?;
         self.learn(Known {
@@ -173,33 +144,6 @@ impl Lab {
         Ok(receipt)
     }
 
-    /// One watch, followed to its end.
-    async fn told_linked(
-        &self,
-        client: &Client,
-        companion: &Companion,
-        ticket: &TicketId,
-    ) -> Result<(AccountId, Receipt), Error> {
-        let mut watch = client.watch_ticket_as(&companion.device, ticket, request_id(&self.env));
-        let followed = tokio::time::timeout(ANSWER_WITHIN, async {
-            while let Some(pairing::WatchTicketReply { event, .. }) = watch.next().await? {
-                match event {
-                    Some(Event::Linked(linked)) => {
-                        let account = convert::account_id(&linked.account, "account")?;
-                        return Ok((account, convert::receipt_in(linked.receipt)?));
-                    }
-                    Some(Event::Refused(refusal)) => {
-                        let reason = Reason::from_name(refusal.reason().as_str_name()).ok_or(Invalid("reason"))?;
-                        return Err(Error::from(Status::from(Failure::new(reason))));
-                    }
-                    _ => {}
-                }
-            }
-            Err(Error::from(Status::unavailable("the watch ended early")))
-        });
-        followed.await.unwrap_or_else(|_| Err(Error::from(Status::deadline_exceeded("nothing was told"))))
-    }
-
     /// The session set, linearizably.
     pub(super) async fn list(
         &self,
@@ -208,11 +152,7 @@ impl Lab {
         first: usize,
     ) -> anyhow::Result<session::ListSessionsReply> {
         let what = format!("the list of {account}'s sessions");
-        self.until_answered(&what, &self.from(first), async |client| {
-            let op = Operation::List { account: account.to_string(), level: Level::Linearizable };
-            self.attempt(who, op, client.sessions(account, ""), record::listed).await
-        })
-        .await
+        self.until_answered(&what, &self.from(first), async |client| self.ask(client, who).list(account).await).await
     }
 
     /// One question about one session, put to one node.
@@ -223,20 +163,7 @@ impl Lab {
         node: usize,
         level: Level,
     ) -> Result<session::ValidateReply, Error> {
-        let asked_level = match level {
-            Level::Linearizable => session::Level::Linearizable,
-            Level::Local => session::Level::Local,
-        };
-        let request = session::ValidateRequest {
-            account: convert::raw(known.account.as_bytes()),
-            session: convert::raw(known.session.as_bytes()),
-            level: asked_level.into(),
-            min_set_version: 0,
-            home_region: known.home_region.clone(),
-        };
-        let (account, session) = (known.account.to_string(), known.session.to_string());
-        let op = Operation::Validate { account, session, level };
-        self.attempt(who, op, self.client(node).validate(request), record::validated).await
+        self.ask(self.client(node), who).validate((&known.account, known.session), level).await
     }
 
     /// Ends a session, by name.
@@ -246,12 +173,7 @@ impl Lab {
         let what = format!("the unlink of {}", known.name);
         let reply = self
             .until_answered(&what, &self.from(phone.home), async |client| {
-                let op = Operation::Unlink {
-                    account: known.account.to_string(),
-                    session: known.session.to_string(),
-                    request: request.to_string(),
-                };
-                self.attempt(&who, op, client.unlink(&phone.member, &known.session, request), record::unlinked).await
+                self.ask(client, &who).unlink(&phone.member, &known.session, request).await
             })
             .await?;
         self.unlinked(&known.session);
@@ -262,10 +184,7 @@ impl Lab {
     pub(super) async fn why(&self, known: &Known, first: usize) -> anyhow::Result<session::WhySignedOutReply> {
         let what = format!("why {} was signed out", known.name);
         self.until_answered(&what, &self.from(first), async |client| {
-            let (account, session) = (known.account.to_string(), known.session.to_string());
-            let which = session::why_signed_out_request::Which::Session(convert::raw(known.session.as_bytes()));
-            let call = client.why(&known.account, which, &known.home_region);
-            self.attempt(&known.name, Operation::Why { account, session }, call, record::explained).await
+            self.ask(client, &known.name).why(&known.account, known.session).await
         })
         .await
     }

@@ -133,7 +133,7 @@ impl Alone {
             listen_gateway: "127.0.0.1:0".into(),
             listen_node: peer.clone(),
             raft: Raft { heartbeat_ms: 75, election_min_ms: 250, election_max_ms: 500, snapshot_every_entries: 1_000 },
-            points: false,
+            points: kindred_node::NamedPoints::Off,
             limits,
             plaintext,
             operations: None,

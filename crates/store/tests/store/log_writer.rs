@@ -77,6 +77,33 @@ fn a_failed_sync_fails_everything_queued_and_everything_later() {
 }
 
 #[test]
+fn a_slow_sync_gathers_what_comes_meanwhile_and_a_failed_one_is_told_before_anybody_hears_of_it() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+    runtime.block_on(async {
+        let (engine, told) = (SimEngine::new(), Arc::new(AtomicUsize::new(0)));
+        let heard = told.clone();
+        let on_failure: kindred_store::log_writer::OnFailure =
+            Box::new(move |_| _ = heard.fetch_add(1, Ordering::Relaxed));
+        let pace = Arc::new(|| std::time::Duration::from_millis(100));
+        let writer = LogWriter::run_paced_task(engine.clone(), Some(on_failure), pace);
+        let began = tokio::time::Instant::now();
+        let second = async {
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+            writer.write(put(1, 1)).await.unwrap();
+        };
+        let (first, ()) = tokio::join!(writer.write(put(0, 1)), second);
+        first.unwrap();
+        assert_eq!(began.elapsed().as_millis(), 100);
+        assert_eq!(writer.stats().syncs, 1);
+        engine.fail_next_sync();
+        let seen = told.clone();
+        writer.submit(put(2, 1), Box::new(move |_| assert_eq!(seen.load(Ordering::Relaxed), 1)));
+        assert!(writer.write(put(3, 1)).await.is_err());
+        assert_eq!(told.load(Ordering::Relaxed), 1);
+    });
+}
+
+#[test]
 fn a_full_disk_is_told_and_the_writer_goes_on() {
     runtime().block_on(async {
         let engine = SimEngine::new();

@@ -85,3 +85,51 @@ fn damage_stays_and_faults_are_counted() {
     assert_eq!(engine.get(Column::Log, b"\x01").unwrap().unwrap(), &[3][..]);
     assert_eq!(engine.faults(), Faults { crashes: 1, values_damaged: 1, ..Faults::default() });
 }
+
+#[test]
+fn a_process_that_dies_leaves_to_the_machine_what_it_had_written() {
+    let engine = SimEngine::new();
+    engine.commit(put(b"1"), Durability::Buffered).unwrap();
+    engine.reopen();
+    assert_eq!((keys(&engine).len(), engine.unsynced()), (1, 1), "it is there, and still not durable");
+    engine.crash(usize::MAX);
+    assert!(keys(&engine).is_empty());
+}
+
+#[test]
+fn a_sync_that_is_torn_never_returns_and_takes_a_tail_of_whole_batches() {
+    let engine = SimEngine::new();
+    engine.commit(put(b"1"), Durability::Buffered).unwrap();
+    engine.tear_next_sync();
+    engine.commit(put(b"2"), Durability::Buffered).unwrap();
+    assert!(!engine.is_torn(), "a buffered commit is no sync");
+    assert!(engine.commit(put(b"3"), Durability::Synced).is_err());
+    assert!(engine.is_torn());
+    assert_eq!(keys(&engine), [b"1", b"2"]);
+    assert!(engine.commit(put(b"4"), Durability::Buffered).is_err(), "there is no power");
+    assert_eq!(engine.crash(1), 1);
+    assert_eq!(keys(&engine), [b"1", b"2"]);
+    engine.commit(put(b"5"), Durability::Synced).unwrap();
+    assert_eq!(engine.faults().writes_torn, 1);
+}
+
+#[test]
+fn an_observer_sees_every_commit_that_came_to_be_visible_and_no_other() {
+    struct Seen(std::sync::Mutex<Vec<(usize, usize)>>);
+    impl kindred_store::simulated::Observer for Seen {
+        fn committed(&self, batch: &[Write], visible: &dyn Read) {
+            let there = visible.scan(Column::Log, b"", b"\xFF", 100).unwrap().len();
+            self.0.lock().unwrap().push((batch.len(), there));
+        }
+    }
+    let (engine, seen) = (SimEngine::new(), std::sync::Arc::new(Seen(std::sync::Mutex::default())));
+    engine.observe(seen.clone());
+    engine.commit(put(b"1"), Durability::Buffered).unwrap();
+    engine.commit([put(b"2"), put(b"3")].concat(), Durability::Synced).unwrap();
+    engine.set_free_bytes(Some(0));
+    assert!(engine.commit(put(b"4"), Durability::Synced).is_err());
+    engine.set_free_bytes(None);
+    engine.cut();
+    assert!(engine.commit(put(b"5"), Durability::Synced).is_err());
+    assert_eq!(*seen.0.lock().unwrap(), [(1, 1), (2, 3)]);
+}

@@ -3,13 +3,14 @@
 use kindred_check::{Answer, Member, Tombstone, Verdict};
 use kindred_core::id::hex;
 use kindred_core::model::Receipt;
-use kindred_wire::pb::account::v1::RegisterReply;
+use kindred_wire::pb::account::v1::{RegisterReply, ReplacePrimaryReply};
 use kindred_wire::pb::pairing::v1 as pairing;
 use kindred_wire::pb::session::v1 as session;
 use kindred_wire::pb::session::v1::validate_reply::Verdict as Told;
 use kindred_wire::pb::session::v1::why_signed_out_reply::Answer as Why;
 
-pub(crate) fn registered(reply: &RegisterReply) -> Answer {
+/// Of a registration.
+pub fn registered(reply: &RegisterReply) -> Answer {
     Answer {
         session: Some(hex(&reply.session)),
         set_version: Some(reply.set_version),
@@ -18,11 +19,13 @@ pub(crate) fn registered(reply: &RegisterReply) -> Answer {
     }
 }
 
-pub(crate) fn opened(reply: &pairing::OpenTicketReply) -> Answer {
+/// Of an open ticket.
+pub fn opened(reply: &pairing::OpenTicketReply) -> Answer {
     Answer { ticket: Some(hex(&reply.ticket)), ..Answer::default() }
 }
 
-pub(crate) fn scanned(reply: &pairing::ScanTicketReply) -> Answer {
+/// Of a scan.
+pub fn scanned(reply: &pairing::ScanTicketReply) -> Answer {
     Answer {
         ticket: Some(hex(&reply.ticket)),
         device_key: Some(hex(&reply.device_key)),
@@ -31,7 +34,8 @@ pub(crate) fn scanned(reply: &pairing::ScanTicketReply) -> Answer {
     }
 }
 
-pub(crate) fn receipt(receipt: &Receipt) -> Answer {
+/// Of a link: the receipt's "after".
+pub fn receipt(receipt: &Receipt) -> Answer {
     let after = receipt.sessions_after.iter().map(|id| Member { id: id.to_string(), seq: None }).collect();
     Answer {
         session: Some(receipt.session.to_string()),
@@ -43,7 +47,8 @@ pub(crate) fn receipt(receipt: &Receipt) -> Answer {
     }
 }
 
-pub(crate) fn listed(reply: &session::ListSessionsReply) -> Answer {
+/// Of a list.
+pub fn listed(reply: &session::ListSessionsReply) -> Answer {
     let member = |s: &session::SessionRecord| Member { id: hex(&s.session), seq: Some(s.seq) };
     Answer {
         sessions: Some(reply.sessions.iter().map(member).collect()),
@@ -52,7 +57,8 @@ pub(crate) fn listed(reply: &session::ListSessionsReply) -> Answer {
     }
 }
 
-pub(crate) fn validated(reply: &session::ValidateReply) -> Answer {
+/// Of a verdict.
+pub fn validated(reply: &session::ValidateReply) -> Answer {
     let (verdict, proof) = match &reply.verdict {
         Some(Told::Valid(_)) => (Verdict::Valid, None),
         Some(Told::SignedOut(out)) => (Verdict::SignedOut, out.tombstone.as_ref()),
@@ -70,7 +76,8 @@ pub(crate) fn validated(reply: &session::ValidateReply) -> Answer {
     }
 }
 
-pub(crate) fn unlinked(reply: &session::UnlinkReply) -> Answer {
+/// Of the end of one session.
+pub fn unlinked(reply: &session::UnlinkReply) -> Answer {
     Answer {
         set_version: reply.tombstone.as_ref().map(|t| t.set_version),
         tombstones: reply.tombstone.as_ref().map(tombstone).into_iter().collect(),
@@ -79,7 +86,29 @@ pub(crate) fn unlinked(reply: &session::UnlinkReply) -> Answer {
     }
 }
 
-pub(crate) fn explained(reply: &session::WhySignedOutReply) -> Answer {
+/// Of the end of all others.
+pub fn unlinked_others(reply: &session::UnlinkOthersReply) -> Answer {
+    Answer {
+        set_version: Some(reply.set_version),
+        tombstones: reply.tombstones.iter().map(tombstone).collect(),
+        log_index: Some(reply.log_index),
+        ..Answer::default()
+    }
+}
+
+/// Of another phone in the primary's place.
+pub fn primary_replaced(reply: &ReplacePrimaryReply) -> Answer {
+    Answer {
+        session: Some(hex(&reply.session)),
+        set_version: Some(reply.set_version),
+        tombstones: reply.tombstones.iter().map(tombstone).collect(),
+        log_index: Some(reply.log_index),
+        ..Answer::default()
+    }
+}
+
+/// Of a question why.
+pub fn explained(reply: &session::WhySignedOutReply) -> Answer {
     let ended = match &reply.answer {
         Some(Why::Ended(ended)) => Some(tombstone(ended)),
         Some(Why::Active(_)) | None => None,
@@ -87,7 +116,8 @@ pub(crate) fn explained(reply: &session::WhySignedOutReply) -> Answer {
     Answer { tombstones: ended.into_iter().collect(), ..Answer::default() }
 }
 
-pub(crate) fn tombstone(told: &session::Tombstone) -> Tombstone {
+/// A proof.
+pub fn tombstone(told: &session::Tombstone) -> Tombstone {
     Tombstone {
         session: told.session.as_ref().map(|s| hex(&s.session)).unwrap_or_default(),
         reason: told.reason().as_str_name().to_owned(),
