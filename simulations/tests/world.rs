@@ -217,7 +217,7 @@ fn connections_break_go_dead_and_swallow_answers() {
         strikes(network, &Injection::HalfOpen { node: 1 });
         let mut world = world(network);
         world.run_for(Duration::from_millis(500)).unwrap();
-        (0..3).for_each(|node| world.inject(&Injection::ReplyLost { node, answers: 2 }).unwrap());
+        (0..3).for_each(|node| world.inject(&Injection::ReplyLost { node, answers: 1 }).unwrap());
         finish(&mut world);
         assert!(world.counts().of(Fault::ReplyLost) > 0, "over {}", network.word());
     }
