@@ -18,10 +18,21 @@ pub const NAME: &str = "not_served";
 /// Name of the step from which on everything must be answered.
 pub const SERVE: &str = "serve";
 
+/// A question: the calm in which it was asked, by whom, its name, and all of it.
+type Question<'t> = (Position, &'t str, &'t str, String);
+
+/// How often a question was asked, whether it was answered, and the operation that asked first.
+#[derive(Default)]
+struct Attempts {
+    made: u64,
+    is_answered: bool,
+    first: u64,
+}
+
 /// Runs the check; without a step `serve` there is nothing to say.
 pub fn check(timeline: &Timeline<'_>) -> Vec<Violation> {
     let calm = calm(timeline);
-    let mut asked: BTreeMap<(Position, &str, &str, String), (u64, bool, u64)> = BTreeMap::new();
+    let mut asked: BTreeMap<Question<'_>, Attempts> = BTreeMap::new();
     for op in &timeline.operations {
         // Watches wait for what may never come.
         if matches!(op.op, Operation::Watch { .. } | Operation::WatchLinked { .. }) {
@@ -38,13 +49,13 @@ pub fn check(timeline: &Timeline<'_>) -> Vec<Violation> {
         };
         let client = op.client.split('~').next().unwrap_or_default();
         let question = (*from, client, op.op.name(), format!("{:?}", op.op));
-        let (attempts, answered, _) = asked.entry(question).or_insert((0, false, op.id));
-        *attempts += 1;
-        *answered |= is_answered;
+        let attempts = asked.entry(question).or_insert_with(|| Attempts { first: op.id, ..Attempts::default() });
+        attempts.made += 1;
+        attempts.is_answered |= is_answered;
     }
-    let unanswered = asked.into_iter().filter(|(_, (attempts, is_answered, _))| *attempts > 1 && !is_answered);
+    let unanswered = asked.into_iter().filter(|(_, attempts)| attempts.made > 1 && !attempts.is_answered);
     unanswered
-        .map(|((_, client, name, _), (_, _, id))| {
+        .map(|((_, client, name, _), Attempts { first: id, .. })| {
             let text = format!("{name} by {client} was never answered, though everything had healed");
             Violation::new(NAME, client, text, [id])
         })
