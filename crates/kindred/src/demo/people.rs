@@ -136,7 +136,6 @@ impl Lab {
             .await?;
         self.learn(Known {
             account,
-            home_region: String::new(),
             session: receipt.session,
             name: companion.name.clone(),
             is_unlinked: false,
@@ -192,7 +191,6 @@ impl Lab {
     fn known_of(&self, member: &Member, name: String) -> Known {
         Known {
             account: member.account.clone(),
-            home_region: member.home_region.clone(),
             session: member.session,
             name,
             is_unlinked: false,
