@@ -208,6 +208,11 @@ impl Fabric {
         self.core().machines[host].replies_lost += answers;
     }
 
+    /// No answers vanish any more.
+    pub fn keep_replies(&self) {
+        self.core().machines.iter_mut().for_each(|machine| machine.replies_lost = 0);
+    }
+
     pub(super) fn listen(&self, host: Host, port: u16, service: ServedCalls) {
         self.core().machines[host].listeners.insert(port, service);
     }
@@ -295,26 +300,13 @@ impl Fabric {
         core.fly(due_us, Packet { to, stream, to_server, kind });
     }
 
-    /// What has arrived by now goes into the inboxes of its hosts' groups.
-    pub(super) fn sort(&self, now_us: u64) {
+    /// What has arrived by now goes into the inboxes of its hosts' groups. True if nothing is on its way to anybody, and
+    /// nothing has arrived.
+    pub(super) fn sort(&self, now_us: u64) -> bool {
         let mut core = self.core();
-        while let Some(entry) = core.flights.first_entry() {
-            if entry.key().0 > now_us {
-                return;
-            }
-            let packet = entry.remove();
-            // A connection that broke takes along what was on its way.
-            let dead = core.streams.get(&packet.stream).is_some_and(|stream| stream.dead);
-            if dead && !matches!(packet.kind, Kind::Reset) {
-                continue;
-            }
-            let Machine { state, group, .. } = &core.machines[packet.to];
-            match (*state, *group) {
-                (State::Up, group) => core.inboxes[group].push_back(packet),
-                (State::Refuses, _) if !matches!(packet.kind, Kind::Reset) => core.break_stream(packet.stream, false),
-                _ => {}
-            }
-        }
+        core.arrive(now_us);
+        let awaited = |packet: &Packet| !matches!(packet.kind, Kind::Reset);
+        !core.flights.values().any(awaited) && core.inboxes.iter().all(VecDeque::is_empty)
     }
 
     pub(super) fn has_mail(&self, group: usize) -> bool {
@@ -354,6 +346,26 @@ impl Fabric {
 impl Core {
     fn draw<T>(&mut self, with: impl FnOnce(&mut Rules, &mut StdRng) -> T) -> T {
         with(&mut self.rules, &mut self.rng)
+    }
+
+    fn arrive(&mut self, now_us: u64) {
+        while let Some(entry) = self.flights.first_entry() {
+            if entry.key().0 > now_us {
+                return;
+            }
+            let packet = entry.remove();
+            // A connection that broke takes along what was on its way.
+            let dead = self.streams.get(&packet.stream).is_some_and(|stream| stream.dead);
+            if dead && !matches!(packet.kind, Kind::Reset) {
+                continue;
+            }
+            let Machine { state, group, .. } = &self.machines[packet.to];
+            match (*state, *group) {
+                (State::Up, group) => self.inboxes[group].push_back(packet),
+                (State::Refuses, _) if !matches!(packet.kind, Kind::Reset) => self.break_stream(packet.stream, false),
+                _ => {}
+            }
+        }
     }
 
     fn fly(&mut self, due_us: u64, packet: Packet) {

@@ -10,7 +10,7 @@ use crate::faults::{Counts, Fault};
 pub type Host = usize;
 
 /// Shortest and longest way of a message, µs. The shortest is the length of a tick: within a tick nobody hears anybody.
-pub const LATENCY_US: (u64, u64) = (5_000, 15_000);
+pub const LATENCY_US: (u64, u64) = (10_000, 25_000);
 
 /// The faults in force. Rates are per 1,000 messages.
 #[derive(Default)]
