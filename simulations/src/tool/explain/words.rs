@@ -8,6 +8,8 @@ use serde_json::{Map, Value};
 const ID_CHARS: usize = 8;
 /// Members of a set that are named.
 const MEMBERS_MAX: usize = 8;
+/// Fields that are told before all others, which follow by name.
+const FIRST: [&str; 9] = ["what", "verdict", "reason", "session", "keep", "replaces", "ticket", "set_version", "seq"];
 /// Fields that hold a session's id.
 const SESSION_FIELDS: [&str; 5] = ["session", "keep", "replaces", "victim", "id"];
 
@@ -20,7 +22,9 @@ pub fn short(id: &str) -> &str {
 /// `field value` pairs of an object, but for the fields named.
 pub fn fields(object: &Map<String, Value>, but: &[&str]) -> String {
     let mut text = String::new();
-    for (field, value) in object.iter().filter(|(field, _)| !but.contains(&field.as_str())) {
+    let mut all: Vec<_> = object.iter().filter(|(field, _)| !but.contains(&field.as_str())).collect();
+    all.sort_by_key(|(field, _)| FIRST.iter().position(|first| first == field).unwrap_or(FIRST.len()));
+    for (field, value) in all {
         if !text.is_empty() {
             text.push(' ');
         }
@@ -105,10 +109,20 @@ mod tests {
             "tombstones": [{"session": "aaaabbbbccccdddd11", "reason": "SELF_LOGOUT", "command": "ffff0000ffff0000"}],
         });
         let text = fields(answer.as_object().unwrap(), &[]);
-        assert_eq!(text, "{01234567} v5 †aaaabbbb SELF_LOGOUT by ffff0000 SIGNED_OUT");
+        assert_eq!(text, "SIGNED_OUT v5 {01234567} †aaaabbbb SELF_LOGOUT by ffff0000");
         let mut found = Vec::new();
         sessions(&answer, &mut found);
         assert_eq!(found, ["0123456789abcdef0123", "aaaabbbbccccdddd11"]);
+    }
+
+    #[test]
+    fn what_a_watch_told_is_told_step_by_step() {
+        let answer = serde_json::json!({"told": [
+            {"what": "snapshot", "set_version": 1, "sessions": [{"id": "0123456789abcdef0123", "seq": 0}]},
+            {"what": "change", "set_version": 2, "added": [{"id": "aaaabbbbccccdddd11", "seq": 1}]},
+        ]});
+        let text = fields(answer.as_object().unwrap(), &[]);
+        assert_eq!(text, "snapshot v1 {01234567}, change v2 +{aaaabbbb}");
     }
 
     #[test]
