@@ -21,6 +21,7 @@ use tokio::time::sleep;
 use crate::codec::{Compact, Malformed};
 use crate::error::Error;
 use crate::frames::{Failed, Failure, Frame, Kind};
+use crate::health::Health;
 use crate::link::{CallError, ERROR_DELAY, Link};
 use crate::network::unreachable;
 use crate::state::State;
@@ -41,14 +42,14 @@ type Snapshot = openraft::type_config::alias::SnapshotOf<Types, SnapshotData>;
 pub struct SnapshotData(Data);
 
 enum Data {
-    Frozen { read: Box<dyn Read>, shard: ShardId, generation: u32 },
+    Frozen { read: Box<dyn Read>, shard: ShardId, generation: u32, health: Arc<Health> },
     Staged { generation: u32 },
 }
 
 impl SnapshotData {
     /// What is frozen in `read`.
-    pub fn frozen(read: Box<dyn Read>, shard: ShardId, generation: u32) -> Self {
-        Self(Data::Frozen { read, shard, generation })
+    pub fn frozen(read: Box<dyn Read>, (shard, generation): (ShardId, u32), health: Arc<Health>) -> Self {
+        Self(Data::Frozen { read, shard, generation, health })
     }
 
     /// The generation in which it was received; none if it was made here.
@@ -71,7 +72,7 @@ impl SnapshotData {
 
     /// The next pairs, keys without their prefix; `None` after the last.
     fn chunk(&self, cursor: &mut Cursor) -> Result<Option<Vec<(Bytes, Bytes)>>, Error> {
-        let Data::Frozen { read, shard, generation } = &self.0 else { return Ok(None) };
+        let Data::Frozen { read, shard, generation, health } = &self.0 else { return Ok(None) };
         if cursor.done {
             return Ok(None);
         }
@@ -93,6 +94,12 @@ impl SnapshotData {
         if let Some((last, _)) = found.last() {
             // The smallest key above the last one.
             cursor.from = [last.as_slice(), &[0]].concat();
+        }
+        // Nobody may have read these since they were written: rot must not get to a replica that is sound.
+        if let Some(Err(rotten)) = found.iter().map(|(_, value)| codec::whole(value)).find(Result::is_err) {
+            let error = Error::from(rotten);
+            health.note(&error);
+            return Err(error);
         }
         #[cfg(kindred_mutants)]
         found.retain(|(key, _)| !is_left_out_by_mistake(key));

@@ -200,7 +200,7 @@ impl State {
     }
 
     /// How the replica is.
-    pub fn health(&self) -> &Health {
+    pub fn health(&self) -> &Arc<Health> {
         &self.health
     }
 

@@ -123,11 +123,8 @@ pub fn seal(kind: Kind, payload: &[u8]) -> Bytes {
 
 /// The payload of a sealed record, without a copy.
 pub fn open(kind: Kind, sealed: &Bytes) -> Result<Bytes, Malformed> {
-    let end = sealed.len().checked_sub(TAIL).filter(|end| *end >= HEAD).ok_or(Malformed::TOO_SHORT)?;
-    let (body, sum) = sealed.split_at(end);
-    if crc32c::crc32c(body).to_be_bytes() != sum {
-        return Err(Malformed::CHECKSUM);
-    }
+    whole(sealed)?;
+    let (end, body) = (sealed.len() - TAIL, sealed);
     if body[0] != FORMAT {
         return Err(Malformed("format version of a record"));
     }
@@ -135,6 +132,13 @@ pub fn open(kind: Kind, sealed: &Bytes) -> Result<Bytes, Malformed> {
         return Err(Malformed("kind of a record"));
     }
     Ok(sealed.slice(HEAD..end))
+}
+
+/// Fails if a sealed record, whatever it is of, is not what was written.
+pub fn whole(sealed: &Bytes) -> Result<(), Malformed> {
+    let end = sealed.len().checked_sub(TAIL).filter(|end| *end >= HEAD).ok_or(Malformed::TOO_SHORT)?;
+    let (body, sum) = sealed.split_at(end);
+    if crc32c::crc32c(body).to_be_bytes() == sum { Ok(()) } else { Err(Malformed::CHECKSUM) }
 }
 
 /// An entry as it goes into a log record and over the wire.

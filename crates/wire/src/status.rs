@@ -155,11 +155,22 @@ pub fn explained(status: &Status, code: tonic::Code, reason: Reason) -> Status {
     Status::with_details(code, status.message(), details(&Failure::new(reason), code, status.message()))
 }
 
+/// `google.rpc.ErrorInfo`, with its map in order: the same refusal is the same bytes, in every process.
+#[derive(Clone, PartialEq, prost::Message)]
+struct OrderedInfo {
+    #[prost(string, tag = "1")]
+    reason: String,
+    #[prost(string, tag = "2")]
+    domain: String,
+    #[prost(btree_map = "string, string", tag = "3")]
+    metadata: BTreeMap<String, String>,
+}
+
 fn details(failure: &Failure, code: tonic::Code, message: &str) -> Bytes {
-    let info = pb::ErrorInfo {
+    let info = OrderedInfo {
         reason: failure.reason.name().to_owned(),
         domain: DOMAIN.to_owned(),
-        metadata: failure.metadata.clone().into_iter().collect(),
+        metadata: failure.metadata.clone(),
     };
     let mut details = vec![any(ERROR_INFO, &info)];
     if let Some(ms) = failure.retry_after_ms {
@@ -182,8 +193,8 @@ fn read<M: prost::Message + Default>(status: &Status, type_url: &str) -> Option<
     M::decode(any.value.as_slice()).ok()
 }
 
-fn info(status: &Status) -> Option<pb::ErrorInfo> {
-    read::<pb::ErrorInfo>(status, ERROR_INFO).filter(|info| info.domain == DOMAIN)
+fn info(status: &Status) -> Option<OrderedInfo> {
+    read::<OrderedInfo>(status, ERROR_INFO).filter(|info| info.domain == DOMAIN)
 }
 
 impl Reason {
@@ -197,7 +208,7 @@ impl Reason {
 
 /// The metadata of ErrorInfo.
 pub fn metadata(status: &Status) -> BTreeMap<String, String> {
-    info(status).map(|info| info.metadata.into_iter().collect()).unwrap_or_default()
+    info(status).map(|info| info.metadata).unwrap_or_default()
 }
 
 /// The pause of RetryInfo.

@@ -75,6 +75,12 @@ impl Streams {
         self.process(host).replies_lost.fetch_add(answers, Ordering::Relaxed);
     }
 
+    /// No answers vanish any more.
+    pub fn keep_replies(&self) {
+        let hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
+        hosts.values().for_each(|process| process.replies_lost.store(0, Ordering::Relaxed));
+    }
+
     /// Answers of the host that vanished so.
     pub fn replies_gone(&self, host: &str) -> u32 {
         self.process(host).replies_gone.load(Ordering::Relaxed)

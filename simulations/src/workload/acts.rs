@@ -117,12 +117,17 @@ impl Household {
                 }
             }
         };
+        // Somebody else of this household may have heard of it before, and gone on from there.
+        let is_news = self.pending().is_some_and(|still| still.request() == pending.request());
         match told {
-            Told::Ok(member) => self.take_phone(member),
+            Told::Ok(member) if is_news => self.take_phone(member),
             Told::Refused(refused) => {
                 self.heed(&refused);
-                self.set_pending(None);
+                if is_news {
+                    self.set_pending(None);
+                }
             }
+            Told::Ok(_) => {}
             Told::Nothing => return false,
         }
         true

@@ -83,6 +83,15 @@ pub enum Pending {
     },
 }
 
+impl Pending {
+    /// Under which request id it was asked for.
+    pub fn request(&self) -> RequestId {
+        match self {
+            Self::Replace { request, .. } | Self::Rotate { request, .. } => *request,
+        }
+    }
+}
+
 impl Household {
     /// A phone makes an account at home in the region of this index; none if nobody answers.
     pub async fn register(people: &Arc<People>, name: &str, home: usize, index: usize) -> Option<Arc<Self>> {

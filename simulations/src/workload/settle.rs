@@ -7,11 +7,12 @@ use kindred_check::{Level, Note};
 use kindred_client::request_id;
 use kindred_core::limits::COMPANION_LIMIT_DEFAULT;
 use kindred_wire::pb::session::v1::validate_reply::Verdict;
+use kindred_witness::Ask;
 use tokio::time::Instant;
 
 use super::household::{Abandoned, Household, about};
 use super::linking::Way;
-use super::people::{Known, People, Route, Told};
+use super::people::{Actor, Known, People, Route, Told};
 use super::stage::Violation;
 
 /// Questions under way at once.
@@ -161,7 +162,9 @@ async fn verdict(people: &People, lane: usize, first: usize, known: &Known) {
         match told.ok().and_then(|reply| reply.verdict) {
             Some(Verdict::Valid(_)) => return,
             Some(Verdict::SignedOut(_)) => {
-                let _ = people.ask(node, &who).why(&known.account, known.session).await;
+                let who = Actor::new(who);
+                let why = async |ask: Ask<'_>| ask.why(&known.account, known.session).await;
+                people.insist(&who, Route::read(node), why).await.ok();
                 return;
             }
             _ if Instant::now() >= deadline => break,

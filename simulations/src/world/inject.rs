@@ -58,12 +58,14 @@ impl World {
     }
 
     /// Ends everything that lasts: connections work, disks are fast and have room, clocks are right, what was paused goes on.
-    /// Nothing that was planned happens any more, but nodes that are down are started. What is lost stays lost.
+    /// Nothing that was planned or armed happens any more, but nodes that are down are started. What is lost stays lost, and
+    /// the ends of connections that broke or went dead may take 30 s to notice.
     pub fn heal(&mut self) -> Result<(), Failed> {
         for number in self.active.keys().copied().collect::<Vec<_>>() {
             self.end(number)?;
         }
         self.agenda.clear();
+        self.wires.keep_replies();
         for seat in self.seats.clone() {
             seat.clock.mend();
             seat.slow(0);

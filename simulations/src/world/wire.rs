@@ -272,6 +272,14 @@ impl Wires {
         }
     }
 
+    /// No answers vanish any more.
+    pub(super) fn keep_replies(&mut self) {
+        match self {
+            Self::Tonic(tonic) => tonic.streams.keep_replies(),
+            Self::Messages(messages) => messages.fabric.keep_replies(),
+        }
+    }
+
     pub(super) fn set(&mut self, weather: &Weather) {
         match self {
             Self::Tonic(tonic) => tonic.set(weather),

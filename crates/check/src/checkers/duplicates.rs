@@ -83,24 +83,24 @@ fn no_ghosts(
     found: &mut Vec<Violation>,
 ) {
     let mut unanswered: BTreeSet<&str> = BTreeSet::new();
+    let mut phones: BTreeMap<&str, Vec<&Op<'_>>> = BTreeMap::new();
     let mut is_registered_here = false;
     for op in timeline.of_account(account).filter(|op| !op.is_refused()) {
         match op.op {
             Operation::Register { .. } => {
                 is_registered_here = true;
-                if op.answer().is_none() {
-                    unanswered.insert("");
-                }
+                phones.entry("").or_default().push(op);
             }
-            Operation::ReplacePrimary { request, .. } if op.answer().is_none() => {
-                unanswered.insert(request);
-            }
+            Operation::ReplacePrimary { request, .. } => phones.entry(request).or_default().push(op),
             Operation::Approve { ticket, .. } if !tickets.contains_key(ticket.as_str()) => {
                 unanswered.insert(ticket);
             }
             _ => {}
         }
     }
+    // What one attempt was told of, the others were about too.
+    let of_phones = phones.iter().filter(|(_, attempts)| attempts.iter().all(|op| op.answer().is_none()));
+    unanswered.extend(of_phones.map(|(request, _)| *request));
     // An account that is older than this history may hold sessions that it does not explain.
     if !is_registered_here {
         return;
@@ -177,6 +177,16 @@ mod tests {
         assert_eq!(found(check, &story), Vec::<String>::new());
         story.list(5, &["s2", "s3", "s4", "s5"]);
         assert_eq!(found(check, &story), ["duplicate_sessions s5"]);
+    }
+
+    #[test]
+    fn a_lost_attempt_that_was_repeated_explains_no_second_session() {
+        let mut story = Story::default();
+        let register = || Operation::Register { account: "a".into(), device_key: "k1".into() };
+        story.call("phone", register());
+        story.ok("phone", register(), Answer { session: Some("s1".into()), ..Answer::default() });
+        story.list(2, &["s1", "s2"]);
+        assert_eq!(found(check, &story), ["duplicate_sessions s2"]);
     }
 
     #[test]

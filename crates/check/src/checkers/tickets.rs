@@ -21,11 +21,15 @@ pub fn check(timeline: &Timeline<'_>) -> Vec<Violation> {
     // A key may have asked many times; under one request that is one ticket, so each unanswered call counts as one.
     let mut unanswered = 0;
     for op in timeline.operations.iter().filter(|op| !op.is_refused()) {
-        if matches!(op.op, Operation::Open { .. } | Operation::OpenCode { .. }) {
-            match op.answer().and_then(|answer| answer.ticket.as_deref()) {
-                Some(ticket) => drop(opened.entry(ticket).or_insert(op.id)),
-                None => unanswered += 1,
+        match op.answer() {
+            // A scan tells of a ticket too, where the answer to its opening was lost.
+            Some(answer) => {
+                if let Some(ticket) = answer.ticket.as_deref() {
+                    opened.entry(ticket).or_insert(op.id);
+                }
             }
+            None if matches!(op.op, Operation::Open { .. } | Operation::OpenCode { .. }) => unanswered += 1,
+            None => {}
         }
     }
     for (ticket, told_by) in opened.iter().filter(|(ticket, _)| !held.contains_key(*ticket)) {

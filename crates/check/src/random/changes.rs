@@ -363,5 +363,5 @@ fn forget(_: &Timeline<'_>, _: &Op<'_>, outcome: &mut Outcome) {
 }
 
 fn in_calm(_: &Timeline<'_>, op: &Op<'_>) -> bool {
-    op.client == "scan"
+    op.client == "scan" && is_list(op)
 }

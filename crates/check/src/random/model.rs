@@ -145,6 +145,14 @@ impl Model {
         self.tickets.iter().map(held).collect()
     }
 
+    /// Tickets in one of these states that this account may still do something about.
+    pub(super) fn tickets_of(&self, account: &str, states: &[TicketState]) -> Vec<String> {
+        let fits = |ticket: &Ticket| {
+            states.contains(&ticket.state) && ticket.account.as_ref().is_none_or(|bound| bound == account)
+        };
+        self.tickets.iter().filter(|(_, ticket)| fits(ticket)).map(|(id, _)| id.clone()).collect()
+    }
+
     fn register(&mut self, id: &str, key: &str) -> Outcome {
         let account = self.accounts.entry(id.into()).or_default();
         if account.phone_key.get_or_insert_with(|| key.into()) != key {

@@ -12,8 +12,10 @@ use crate::timeline::{Op, Position, Timeline, ids};
 pub(super) struct State<'a> {
     version: u64,
     live: BTreeSet<&'a str>,
-    /// Live sessions of which no answer told; links of unknown outcome make them.
+    /// Live companions of which no answer told; links of unknown outcome make them.
     nameless: usize,
+    /// And phones.
+    nameless_phones: usize,
 }
 
 /// One step.
@@ -29,6 +31,10 @@ pub(super) struct Step<'a> {
     /// The whole set after it, as each answer tells it.
     sets: BTreeSet<BTreeSet<&'a str>>,
     known: std::rc::Rc<Known<'a>>,
+    /// Its attempts do not ask for the same.
+    is_unclear: bool,
+    /// An attempt was answered: that is the one.
+    is_told: bool,
 }
 
 /// What is known of an account's sessions from the whole history.
@@ -40,15 +46,17 @@ struct Known<'a> {
 
 #[derive(Clone, Debug)]
 enum What<'a> {
-    /// Somebody comes, of this id if it is known; these leave.
+    /// A companion comes, of this id if it is known; these leave.
     Come(Option<&'a str>, Ends<'a>),
+    /// A phone comes; these leave.
+    Phone(Option<&'a str>, Ends<'a>),
     /// These leave.
     Leave(Ends<'a>),
     Set,
     One(&'a str, bool),
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 enum Ends<'a> {
     These(Vec<&'a str>),
     /// All but this one and the primary.
@@ -77,11 +85,12 @@ impl<'a> Step<'a> {
                 self.leave(&mut after, ends)?;
                 after.version += 1;
             }
-            What::Come(session, ends) => {
+            What::Come(session, ends) | What::Phone(session, ends) => {
                 self.leave(&mut after, ends)?;
                 match session {
                     Some(session) if !after.live.insert(session) => return None,
                     Some(_) => {}
+                    None if matches!(self.what, What::Phone(..)) => after.nameless_phones += 1,
                     None => after.nameless += 1,
                 }
                 after.version += 1;
@@ -96,29 +105,37 @@ impl<'a> Step<'a> {
     fn shows(&self, set: &BTreeSet<&'a str>, state: &State<'a>) -> bool {
         let (named, others): (BTreeSet<&str>, BTreeSet<&str>) =
             set.iter().copied().partition(|session| self.known.named.contains(session));
-        named == state.live && others.len() == state.nameless
+        named == state.live && others.len() == state.nameless + state.nameless_phones
     }
 
     fn leave(&self, state: &mut State<'a>, ends: &Ends<'a>) -> Option<()> {
-        let primaries = &self.known.primaries;
+        let Known { named, primaries } = self.known.as_ref();
         match ends {
             Ends::These(sessions) => {
+                let of_phone = matches!(self.what, What::Phone(..));
                 for session in sessions {
-                    if self.known.named.contains(session) {
+                    if named.contains(session) {
                         state.live.remove(session).then_some(())?;
+                    } else if of_phone && state.nameless_phones > 0 {
+                        // Another phone ends the one before, whoever else it ends.
+                        state.nameless_phones -= 1;
                     } else {
                         state.nameless = state.nameless.checked_sub(1)?;
                     }
                 }
             }
             Ends::AllBut(keep) => {
+                let keeps_nameless = !named.contains(keep) && state.nameless_phones == 0;
                 state.live.retain(|session| session == keep || primaries.contains(session));
-                state.nameless = 0;
+                state.nameless = state.nameless.min(usize::from(keeps_nameless));
             }
-            Ends::Primary => state.live.retain(|session| !primaries.contains(session)),
+            Ends::Primary => {
+                state.live.retain(|session| !primaries.contains(session));
+                state.nameless_phones = 0;
+            }
             Ends::Everybody => {
                 state.live.clear();
-                state.nameless = 0;
+                (state.nameless, state.nameless_phones) = (0, 0);
             }
         }
         Some(())
@@ -149,17 +166,20 @@ pub(super) fn of<'a>(timeline: &Timeline<'a>, account: &str, versions: bool) -> 
             versions: BTreeSet::new(),
             sets: BTreeSet::new(),
             known: known.clone(),
+            is_unclear: false,
+            is_told: false,
         });
+        step.merge(op, what);
         if !matches!(op.op, Operation::WatchLinked { .. }) {
             step.call = step.call.min(op.call);
         }
-        step.merge(op, what);
         if let (Some(answer), Some(done)) = (op.answer(), op.done) {
             step.learn(answer, done, versions);
         }
     }
     let steps: Vec<_> = mutations.into_values().chain(reads).collect();
-    (is_registered && steps.iter().all(|step| step.call < Position::MAX)).then_some(steps)
+    let is_clear = |step: &Step<'_>| step.call < Position::MAX && (step.is_told || !step.is_unclear);
+    (is_registered && steps.iter().all(is_clear)).then_some(steps)
 }
 
 impl<'a> Step<'a> {
@@ -168,13 +188,15 @@ impl<'a> Step<'a> {
         let is_exact = op.answer().is_some() || self.done.is_none();
         self.what = match (self.what.clone(), what) {
             (What::Come(known, ends), What::Come(told, others)) => {
-                let ends = match op.op {
-                    Operation::WatchLinked { .. } => ends,
-                    Operation::Approve { .. } => others,
-                    _ if is_exact => others,
-                    _ => ends,
-                };
+                let (is_watch, is_first) = (matches!(op.op, Operation::WatchLinked { .. }), self.call == Position::MAX);
+                let is_answer = op.answer().is_some() && !is_watch;
+                self.is_unclear |= !is_watch && !is_first && ends != others;
+                self.is_told |= is_answer;
+                let ends = if is_answer || (is_first && !is_watch) { others } else { ends };
                 What::Come(told.or(known), ends)
+            }
+            (What::Phone(known, ends), What::Phone(told, others)) => {
+                What::Phone(told.or(known), if is_exact { others } else { ends })
             }
             (_, what) if is_exact => what,
             (known, _) => known,
@@ -196,16 +218,27 @@ fn read<'a>(op: &Op<'a>, known: &std::rc::Rc<Known<'a>>, versions: bool) -> Opti
     }
     let answer = op.answer()?;
     let (what, set) = match op.op {
-        Operation::Validate { session, .. } if known.named.contains(session.as_str()) => match answer.verdict? {
+        Operation::Validate { session, .. } => match answer.verdict? {
+            // Of a session that no answer told of nothing is known but the version.
+            _ if !known.named.contains(session.as_str()) => (What::Set, None),
             Verdict::Valid | Verdict::Suspended => (What::One(session, true), None),
             Verdict::SignedOut => (What::One(session, false), None),
-            _ => return None,
+            Verdict::Stale | Verdict::Malformed | Verdict::Undetermined => (What::Set, None),
         },
         Operation::List { .. } => (What::Set, Some(ids(answer.sessions.as_deref()?))),
         _ => return None,
     };
     let versions = answer.set_version.filter(|_| versions).into_iter().collect();
-    Some(Step { call: op.call, done: op.done, what, versions, sets: set.into_iter().collect(), known: known.clone() })
+    Some(Step {
+        call: op.call,
+        done: op.done,
+        what,
+        versions,
+        sets: set.into_iter().collect(),
+        known: known.clone(),
+        is_unclear: false,
+        is_told: true,
+    })
 }
 
 /// Which mutation an operation attempts, under a name that all its attempts share, and what it does as far as this attempt
@@ -216,7 +249,7 @@ fn mutation<'a>(op: &Op<'a>) -> Option<(String, What<'a>)> {
     let ended: Option<Vec<&str>> = answer.map(|answer| answer.tombstones.iter().map(|t| t.session.as_str()).collect());
     let these = Ends::These;
     Some(match op.op {
-        Operation::Register { .. } => ("register".to_owned(), What::Come(session, these(Vec::new()))),
+        Operation::Register { .. } => ("register".to_owned(), What::Phone(session, these(Vec::new()))),
         Operation::Approve { ticket, replaces, .. } => {
             (format!("link {ticket}"), What::Come(session, these(replaces.iter().map(String::as_str).collect())))
         }
@@ -244,7 +277,7 @@ fn mutation<'a>(op: &Op<'a>) -> Option<(String, What<'a>)> {
                 None if *keep_companions => Ends::Primary,
                 None => Ends::Everybody,
             };
-            (format!("phone {request}"), What::Come(session, ends))
+            (format!("phone {request}"), What::Phone(session, ends))
         }
         Operation::Delete { .. } => ("delete".to_owned(), What::Leave(Ends::Everybody)),
         _ => return None,
