@@ -24,11 +24,6 @@ impl Health {
         self.damaged.load(Ordering::SeqCst)
     }
 
-    /// Why a start failed. openraft passes on as text what the log's reader met, so that is asked for here.
-    pub fn of_start(&self, error: Error) -> Error {
-        if self.is_damaged() { Error::Damaged(error.to_string()) } else { error }
-    }
-
     /// From here on nothing is written under this replica's id.
     pub fn retire(&self) {
         self.retired.store(true, Ordering::SeqCst);

@@ -283,7 +283,9 @@ impl Replicas {
         };
         let network = Network { links: self.links.clone(), shard: shard.0, raft: Arc::default() };
         let started = Replica::start(parts, self.config.clone(), network).await;
-        let replica = Arc::new(started.map_err(|error| health.of_start(error))?);
+        // openraft reads the log before it runs, and what it says of a damaged record is only text.
+        let told = |error: Error| if health.is_damaged() { Error::Damaged(error.to_string()) } else { error };
+        let replica = Arc::new(started.map_err(told)?);
         let duties = tokio::spawn(crate::duties::run(replica.clone(), self.clone(), self.links.clone()));
         let hosted = Hosted { replica: replica.clone(), duties };
         self.hosted.write().unwrap_or_else(PoisonError::into_inner).insert(shard, hosted);

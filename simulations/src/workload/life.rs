@@ -96,6 +96,7 @@ impl Household {
                 let after = Duration::from_millis(chance.random_range(0..120));
                 self.cancel_late(who, &Way { companion_at: at, ..way }, after).await;
             }
+            (Act::ApproveLate, ..) => self.approve_late(who, &Way { companion_at: at, ..way }).await,
             (Act::LinkAgain, ..) => match self.old_shown().choose(chance) {
                 Some(before) => self.link_again(who, before, &way).await,
                 None => drop(self.link(who, &way).await),

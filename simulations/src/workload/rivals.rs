@@ -26,6 +26,14 @@ impl Household {
         tokio::join!(self.finish(who, &signed, way), cancelling);
     }
 
+    /// The phone scans a ticket, ends all others, and then approves as if nothing had been: that voids what it signed.
+    pub async fn approve_late(&self, who: &Actor, way: &Way) {
+        let Some(shown) = self.open(way.companion_at).await else { return };
+        let Some(signed) = self.sign(who, shown, way).await else { return };
+        self.unlink_others(who, Route::write(way.phone_at)).await;
+        self.finish(who, &signed, way).await;
+    }
+
     /// A device that was linked before is linked again, under the key that it had: a new session if the old one is over,
     /// refused if it is not.
     pub async fn link_again(&self, who: &Actor, before: &Shown, way: &Way) {

@@ -38,7 +38,6 @@ pub(super) struct Lab {
 #[derive(Clone, Debug)]
 pub(super) struct Known {
     pub(super) account: AccountId,
-    pub(super) home_region: String,
     pub(super) session: SessionId,
     /// Whose it is, for people.
     pub(super) name: String,

@@ -134,13 +134,7 @@ impl Lab {
                 who.watch_linked(what, request_id(&self.env), ANSWER_WITHIN).await
             })
             .await?;
-        self.learn(Known {
-            account,
-            home_region: String::new(),
-            session: receipt.session,
-            name: companion.name.clone(),
-            is_unlinked: false,
-        });
+        self.learn(Known { account, session: receipt.session, name: companion.name.clone(), is_unlinked: false });
         Ok(receipt)
     }
 
@@ -190,13 +184,7 @@ impl Lab {
     }
 
     fn known_of(&self, member: &Member, name: String) -> Known {
-        Known {
-            account: member.account.clone(),
-            home_region: member.home_region.clone(),
-            session: member.session,
-            name,
-            is_unlinked: false,
-        }
+        Known { account: member.account.clone(), session: member.session, name, is_unlinked: false }
     }
 }
 

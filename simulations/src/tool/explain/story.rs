@@ -21,7 +21,7 @@ pub struct Story {
     pub summary: Summary,
     /// What was said and done.
     pub rows: Vec<Row>,
-    /// What contradicts a promise: as the run said, and as the checkers say of the history now.
+    /// What contradicts a promise, the earliest first: as the run said, and as the checkers say of the history now.
     pub violations: Vec<Violation>,
     /// The last event, µs.
     pub end_us: u64,
@@ -247,9 +247,11 @@ fn violations(summary: &Summary, events: &[Event]) -> Vec<Violation> {
             }),
         }
     }
-    all.truncate(VIOLATIONS_MAX);
     for violation in all.iter_mut().filter(|violation| violation.at_us.is_none()) {
         violation.at_us = violation.events.iter().filter_map(|id| times.get(id)).max().copied();
     }
+    // The first is nearest to its cause.
+    all.sort_by_key(|violation| violation.at_us.unwrap_or(u64::MAX));
+    all.truncate(VIOLATIONS_MAX);
     all
 }

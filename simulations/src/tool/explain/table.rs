@@ -4,6 +4,9 @@ use super::super::output::{lines, span, table};
 use super::story::{Kind, Row, Story};
 use super::words::short;
 
+/// Violations that the table tells; one cause often has many.
+const VIOLATIONS_TOLD_MAX: usize = 12;
+
 /// Which rows to show.
 #[derive(clap::Args, Clone, Debug, Default)]
 pub struct Filter {
@@ -60,9 +63,13 @@ impl Filter {
 /// Violations, then the rows. A row that helps to prove violation 2 begins with `!2`.
 pub fn text(story: &Story, rows: &[&Row], left_out: usize) -> String {
     let mut text = String::new();
-    for (index, violation) in story.violations.iter().enumerate() {
+    for (index, violation) in story.violations.iter().enumerate().take(VIOLATIONS_TOLD_MAX) {
         let at = violation.at_us.map(|us| format!(" at {:.6} s", us as f64 / 1e6)).unwrap_or_default();
         text.push_str(&format!("!{} {}{at}: {}\n", index + 1, violation.rule, violation.detail));
+    }
+    let more = story.violations.len().saturating_sub(VIOLATIONS_TOLD_MAX);
+    if more > 0 {
+        text.push_str(&format!("and {more} more, later ones (--output json has them)\n"));
     }
     if !story.violations.is_empty() {
         text.push('\n');
