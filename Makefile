@@ -112,5 +112,5 @@ bench-compare: setup ## the same work by etcd, PostgreSQL and Redis; writes docs
 	@$(MAKE) --no-print-directory build
 	@"$(KINDRED)" bench compare --plaintext --report docs/performance.md $(COMPARE)
 
-mutants-core: setup ## changes core line by line and sees whether its tests notice; hours (MUTANTS="--shard 0/8")
-	@scripts/mutants-core $(MUTANTS)
+mutants-core: setup ## changes core line by line and sees whether its tests notice; hours (CORE="--shard 0/8")
+	@scripts/mutants-core $(CORE)
