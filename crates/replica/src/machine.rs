@@ -80,7 +80,10 @@ impl Machine {
     fn frozen(&self) -> Result<Snapshot, Error> {
         let frozen = self.0.freeze()?;
         let meta = SnapshotMeta { last_log_id: frozen.applied, last_membership: frozen.membership };
-        Ok(Snapshot { meta, snapshot: SnapshotData::frozen(frozen.read, self.0.shard, frozen.generation) })
+        Ok(Snapshot {
+            meta,
+            snapshot: SnapshotData::frozen(frozen.read, self.0.shard, frozen.generation, frozen.health),
+        })
     }
 }
 

@@ -21,6 +21,7 @@ use tokio::time::sleep;
 use crate::codec::{Compact, Malformed};
 use crate::error::Error;
 use crate::frames::{Failed, Failure, Frame, Kind};
+use crate::health::Health;
 use crate::link::{CallError, ERROR_DELAY, Link};
 use crate::network::unreachable;
 use crate::state::State;
@@ -41,14 +42,15 @@ type Snapshot = openraft::type_config::alias::SnapshotOf<Types, SnapshotData>;
 pub struct SnapshotData(Data);
 
 enum Data {
-    Frozen { read: Box<dyn Read>, shard: ShardId, generation: u32 },
+    Frozen { read: Box<dyn Read>, shard: ShardId, generation: u32, health: Arc<Health> },
     Staged { generation: u32 },
 }
 
 impl SnapshotData {
-    /// What is frozen in `read`.
-    pub fn frozen(read: Box<dyn Read>, shard: ShardId, generation: u32) -> Self {
-        Self(Data::Frozen { read, shard, generation })
+    /// What is frozen in `read`. A damaged record that is met in it is noted in `health`, and goes nowhere: its checksum is
+    /// sent with it, and every replica that took it would be as damaged as this one.
+    pub fn frozen(read: Box<dyn Read>, shard: ShardId, generation: u32, health: Arc<Health>) -> Self {
+        Self(Data::Frozen { read, shard, generation, health })
     }
 
     /// The generation in which it was received; none if it was made here.
@@ -71,7 +73,7 @@ impl SnapshotData {
 
     /// The next pairs, keys without their prefix; `None` after the last.
     fn chunk(&self, cursor: &mut Cursor) -> Result<Option<Vec<(Bytes, Bytes)>>, Error> {
-        let Data::Frozen { read, shard, generation } = &self.0 else { return Ok(None) };
+        let Data::Frozen { read, shard, generation, health } = &self.0 else { return Ok(None) };
         if cursor.done {
             return Ok(None);
         }
@@ -89,6 +91,13 @@ impl SnapshotData {
         if fits < found.len() {
             found.truncate(fits);
             cursor.done = false;
+        }
+        for (_, value) in &found {
+            codec::check(value).map_err(|malformed| {
+                let error = Error::from(malformed);
+                health.note(&error);
+                error
+            })?;
         }
         if let Some((last, _)) = found.last() {
             // The smallest key above the last one.
@@ -295,5 +304,30 @@ impl Receiver {
             *staging = None;
         }
         Ok(Some(generation))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kindred_store::engine::{Durability, Engine as _, Write};
+    use kindred_store::simulated::SimEngine;
+
+    use super::*;
+
+    #[test]
+    fn a_damaged_record_goes_into_no_snapshot_and_is_noted() {
+        let (engine, shard) = (SimEngine::new(), ShardId(7));
+        let key = |n: u8| [keys::state_range(shard, 1).0, vec![n]].concat();
+        let sealed = codec::seal(codec::Kind::Ticket, b"a ticket");
+        let batch = (0..3).map(|n| Write::Put(Column::State, key(n), sealed.clone())).collect();
+        engine.commit(batch, Durability::Synced).unwrap();
+        let sent = || {
+            let health: Arc<Health> = Arc::default();
+            let data = SnapshotData::frozen(engine.snapshot().unwrap(), shard, 1, health.clone());
+            (data.chunk(&mut Cursor::default()).map(|pairs| pairs.map(|pairs| pairs.len())), health.is_damaged())
+        };
+        assert!(matches!(sent(), (Ok(Some(3)), false)));
+        engine.damage(Column::State, &key(1), 40);
+        assert!(matches!(sent(), (Err(error), true) if error.is_damage()));
     }
 }

@@ -230,7 +230,7 @@ impl State {
     pub fn freeze(&self) -> Result<Frozen, Error> {
         let live = self.live();
         let (applied, membership, generation) = (live.applied, live.membership.clone(), live.generation);
-        Ok(Frozen { read: self.engine.snapshot()?, applied, membership, generation })
+        Ok(Frozen { read: self.engine.snapshot()?, applied, membership, generation, health: self.health.clone() })
     }
 
     /// A fresh generation to stage a snapshot in.
@@ -301,6 +301,8 @@ pub struct Frozen {
     pub membership: StoredMembership,
     /// The generation of its keys.
     pub generation: u32,
+    /// Where damage in it is noted.
+    pub health: Arc<Health>,
 }
 
 /// What one entry changed.
