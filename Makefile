@@ -12,12 +12,16 @@ ENV_FILE := $(HOME)/.cache/kindred/env.mk
 -include $(ENV_FILE)
 
 KINDRED := $(CARGO_TARGET_DIR)/debug/kindred
+SIM := $(CARGO_TARGET_DIR)/debug/sim
 RUNS ?= 20
 KILLS ?= 1000
 SEED ?= 1
 FUZZ_ROUNDS ?= 50
+SEEDS ?= 1..10000
+NETWORK ?= messages
 
-.PHONY: help setup build demo test check tidy fix fuzz demo-soak kill-loops bench bench-compare
+.PHONY: help setup build demo test check tidy fix fuzz demo-soak kill-loops sim-smoke sim-sweep sim-mutants mutants-core \
+	bench bench-compare
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -34,9 +38,10 @@ build:
 	@scripts/first-build-notice
 	@cargo build --workspace
 
-test: setup ## check, then every test
+test: setup ## check, simulations twice and a smoke sweep, then every test
 	@scripts/first-build-notice
 	@$(MAKE) --no-print-directory check
+	@$(MAKE) --no-print-directory sim-smoke
 	@$(MAKE) --no-print-directory .test
 
 .PHONY: .test
@@ -72,6 +77,20 @@ kill-loops: setup ## KILLS processes (1000) killed under load, SEED (1); history
 	@"$(KINDRED)" chaos --kills "$(KILLS)" --seed "$(SEED)" --history histories/kill-loops.jsonl --output json \
 		| tee histories/kill-loops.json
 
+sim-smoke: setup ## the same seeds in two processes first, then some fifty seeds in both simulated networks
+	@$(MAKE) --no-print-directory build
+	@"$(SIM)" twice --seeds 1..2 --network both
+	@"$(SIM)" sweep --seeds 1..40 --network messages --gates operations,leaders
+	@"$(SIM)" sweep --seeds 1..8 --network tonic --gates operations,leaders
+
+sim-sweep: setup ## SEEDS (1..10000) in the simulated NETWORK (messages), all gates; the summary goes to sweeps/NETWORK
+	@$(MAKE) --no-print-directory build
+	@"$(SIM)" sweep --seeds "$(SEEDS)" --network "$(NETWORK)" --out "sweeps/$(NETWORK)"
+
+sim-mutants: setup ## puts known bugs back, one at a time; each must be found; writes simulations/mutants.md
+	@$(MAKE) --no-print-directory build
+	@"$(SIM)" mutants $(MUTANTS)
+
 fuzz: setup ## mangled bytes to every decoder, FUZZ_ROUNDS (50) times as many as `make test`, from FUZZ_SEED=n (clock)
 	@scripts/first-build-notice
 	@$(MAKE) --no-print-directory .fuzz
@@ -92,3 +111,6 @@ bench-compare: setup ## the same work by etcd, PostgreSQL and Redis; writes docs
 	@scripts/bench-peers
 	@$(MAKE) --no-print-directory build
 	@"$(KINDRED)" bench compare --plaintext --report docs/performance.md $(COMPARE)
+
+mutants-core: setup ## changes core line by line and sees whether its tests notice; hours (MUTANTS="--shard 0/8")
+	@scripts/mutants-core $(MUTANTS)

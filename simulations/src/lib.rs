@@ -18,10 +18,12 @@ compile_error!(
 
 pub mod cluster;
 pub mod faults;
+pub mod mutants;
 pub mod net;
 pub mod pairing;
 pub mod run;
 pub mod scenarios;
+pub mod tool;
 pub mod trace;
 pub mod workload;
 pub mod world;

@@ -16,7 +16,7 @@ use crate::scenarios::file::Scenario;
 use crate::workload::design::Design;
 use crate::workload::drive::Play;
 use crate::workload::looking::Witness;
-use crate::workload::plan::Filter;
+use crate::workload::plan::{self, Filter, Planned, Trouble};
 use crate::workload::stage::Stage;
 use crate::workload::{self, Doors};
 use crate::world::World;
@@ -93,8 +93,37 @@ pub struct Outcome {
     pub restarts: u64,
     /// Log entries that replicas applied.
     pub entries_applied: u64,
+    /// The faults of the plan that was played, in the order of their moments.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub plan: Vec<Drawn>,
     /// Over the trace of the run and all disks at its end, hexadecimal.
     pub digest: String,
+}
+
+/// A fault of the plan, as the summary tells it.
+#[derive(Clone, Debug, Serialize)]
+pub struct Drawn {
+    /// Its number, by which `--only-faults #N` chooses it.
+    pub index: usize,
+    /// When it strikes, in simulated ms.
+    pub at_ms: u64,
+    /// Which kind.
+    pub fault: String,
+    /// Whom and how much: the injection as JSON, or words.
+    pub detail: String,
+}
+
+impl Drawn {
+    fn new(planned: &Planned) -> Self {
+        let detail = match &planned.event {
+            plan::Event::World(injection) => serde_json::to_string(injection).unwrap_or_default(),
+            plan::Event::Clients(Trouble { account, amount, for_ms, .. }) => {
+                format!("account a{account} amount {amount} for ms {for_ms}")
+            }
+        };
+        let fault = planned.fault().word().to_owned();
+        Self { index: planned.index, at_ms: planned.at_ms, fault, detail }
+    }
 }
 
 impl Outcome {
@@ -187,7 +216,8 @@ fn played(args: &Args, filter: &Filter, history: Option<&Path>) -> anyhow::Resul
     let played = Play { world: &mut world, stage: &stage, witness: &mut witness }.play(&design);
     witness.finish(&mut world, &stage);
     stage.recorder.finish()?;
-    Ok(Outcome { broken: played.err().map(|failed| failed.to_string()), ..judged(&world, &stage) })
+    let plan = design.plan.iter().map(Drawn::new).collect();
+    Ok(Outcome { broken: played.err().map(|failed| failed.to_string()), plan, ..judged(&world, &stage) })
 }
 
 /// Starts the nodes, and puts everybody else onto a host of their own.

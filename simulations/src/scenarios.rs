@@ -18,7 +18,7 @@ pub use recovery::{lag, rot, two_wiped, wipe};
 
 use crate::cluster::{Cluster, REGIONS, host, sim};
 use crate::pairing::{Failed, Owner};
-use crate::trace::line;
+use crate::trace::{bare, line};
 use crate::world::env;
 
 /// Simulated time in which everything must be done.
@@ -113,7 +113,7 @@ fn stop(sim: &mut turmoil::Sim<'_>, cluster: &Cluster, index: usize) {
     sim.crash(host(index));
     let engine = cluster.engine(index);
     let lost = engine.crash(engine.unsynced().div_ceil(2));
-    println!("{:>9.3} {} crashed and lost {lost} batches", sim.elapsed().as_secs_f64(), host(index));
+    bare(format_args!("{:>9.3} {} crashed and lost {lost} batches", sim.elapsed().as_secs_f64(), host(index)));
 }
 
 async fn owner(seed: u64) -> Result<Owner, Failed> {
@@ -164,7 +164,7 @@ fn print_disks(cluster: &Cluster) {
         for column in Column::ALL {
             let pairs = cluster.engine(index).scan(column, &[], &[0xFF; 64], usize::MAX).unwrap_or_default();
             let parts: Vec<&[u8]> = pairs.iter().flat_map(|(key, value)| [key.as_slice(), value.as_ref()]).collect();
-            println!("{} {} {} records {}", host(index), column.name(), pairs.len(), sha256(&parts));
+            bare(format_args!("{} {} {} records {}", host(index), column.name(), pairs.len(), sha256(&parts)));
         }
     }
 }

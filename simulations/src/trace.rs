@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io::Write;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::format::Writer;
@@ -16,8 +17,12 @@ impl FormatTime for VirtualTime {
     }
 }
 
+/// Whether anything is to be printed: a program that reads the outcome wants nothing else on standard output.
+static IS_ON: AtomicBool = AtomicBool::new(false);
+
 /// Prints events that pass `filter` to standard output, for the whole process.
 pub fn init(filter: &str) {
+    IS_ON.store(true, Ordering::Relaxed);
     tracing_subscriber::fmt()
         .with_ansi(false)
         .with_timer(VirtualTime)
@@ -26,8 +31,15 @@ pub fn init(filter: &str) {
         .init();
 }
 
-/// Prints one line of the run's own.
+/// Prints one line of the run's own, with virtual time, if there is a trace at all.
 pub fn line(text: impl fmt::Display) {
     let elapsed = crate::world::now();
-    let _ = writeln!(std::io::stdout(), "{:>9.3} {text}", elapsed.as_secs_f64());
+    bare(format_args!("{:>9.3} {text}", elapsed.as_secs_f64()));
+}
+
+/// [`line`] without a time of its own.
+pub fn bare(text: impl fmt::Display) {
+    if IS_ON.load(Ordering::Relaxed) {
+        let _ = writeln!(std::io::stdout(), "{text}");
+    }
 }

@@ -5,7 +5,8 @@ use std::process::Command;
 
 fn run(scenario: &str, seed: u64) -> Vec<u8> {
     let seed = seed.to_string();
-    let ran = Command::new(env!("CARGO_BIN_EXE_sim")).args(["run", scenario, "--seed", &seed]).output().unwrap();
+    let ran =
+        Command::new(env!("CARGO_BIN_EXE_sim")).args(["run", scenario, "--seed", &seed, "--trace"]).output().unwrap();
     let tail = String::from_utf8_lossy(&ran.stdout).lines().rev().take(30).collect::<Vec<_>>().join("\n");
     assert!(ran.status.success(), "sim run {scenario} --seed {seed}\n{tail}\n{}", String::from_utf8_lossy(&ran.stderr));
     ran.stdout

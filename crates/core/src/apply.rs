@@ -33,16 +33,16 @@ pub fn apply(view: &dyn View, entry: &Entry, log_index: u64, region: RegionIndex
         Some(Record::Shard(shard)) => shard,
         _ => Shard::default(),
     };
+    let elapsed_ms = entry.elapsed_ms.min(limits::SHARD_TIME_STEP_MS_MAX);
+    #[cfg(kindred_mutants)]
+    let elapsed_ms = if crate::mutants::is("apply-uncapped-wall") { entry.elapsed_ms } else { elapsed_ms };
     let mut tx = Tx {
         view,
         writes: BTreeMap::new(),
         removals: BTreeMap::new(),
         touched: Vec::new(),
         effects: false,
-        shard: Shard {
-            time_ms: shard.time_ms + entry.elapsed_ms.min(limits::SHARD_TIME_STEP_MS_MAX),
-            next_effect: shard.next_effect,
-        },
+        shard: Shard { time_ms: shard.time_ms + elapsed_ms, next_effect: shard.next_effect },
         log_index,
         wall_ms: entry.wall_ms,
         region,
@@ -151,6 +151,12 @@ impl Tx<'_> {
         let Some((key, removal)) = reply_key(envelope) else {
             return Ok((self.run(envelope)?, self.log_index));
         };
+        #[cfg(kindred_mutants)]
+        if crate::mutants::is("replies-not-kept")
+            || (crate::mutants::is("unlink-follows-device") && matches!(envelope.command, Command::Unlink { .. }))
+        {
+            return Ok((self.run(envelope)?, self.log_index));
+        }
         let command_hash = fingerprint(&envelope.command);
         if let Some(Record::Reply(kept)) = self.get(&key)? {
             return repeat(&kept, &command_hash, &envelope.command, |key| self.get(key));

@@ -23,7 +23,10 @@ pub fn check_change(before: &Account, after: &Account, change: &SetChange) -> Re
     if after.auth_epoch < before.auth_epoch {
         return Err("auth_epoch ran back (I22)".into());
     }
-    if after.set_version != before.set_version + 1 || change.version != after.set_version {
+    let is_next = after.set_version == before.set_version + 1;
+    #[cfg(kindred_mutants)]
+    let is_next = is_next || crate::mutants::is("replacing-bumps-twice");
+    if !is_next || change.version != after.set_version {
         return Err("set_version did not rise by one (I5)".into());
     }
     let chained = crate::digest::next(&before.set_digest, change.version, &change.added, &change.ended);
@@ -65,6 +68,10 @@ fn check_arrivals(
     new: &BTreeMap<SessionId, &Session>,
     change: &SetChange,
 ) -> Result<(), String> {
+    #[cfg(kindred_mutants)]
+    if crate::mutants::is("seq-from-live-set") {
+        return Ok(());
+    }
     if after.next_session_seq < before.next_session_seq {
         return Err("the next session number ran back (I4)".into());
     }
@@ -115,6 +122,11 @@ pub fn check_records(before: &Account, after: &Account, named: Option<&SessionId
             record_version: old.record_version + 1,
             ..old.clone()
         };
+        #[cfg(kindred_mutants)]
+        let allowed = match crate::mutants::is("rotate-reissues-session") {
+            true => Session { id: new.id, ..allowed },
+            false => allowed,
+        };
         if named != Some(&old.id) || *new != allowed {
             return Err(format!("sibling {} was changed (I1)", old.id));
         }
@@ -135,7 +147,10 @@ pub fn check_account(account: &Account) -> Result<(), String> {
         return Err("an account has two primaries".into());
     }
     let keys: std::collections::BTreeSet<_> = account.sessions.iter().map(|s| s.device_key).collect();
-    if keys.len() != account.sessions.len() {
+    let is_one_each = keys.len() == account.sessions.len();
+    #[cfg(kindred_mutants)]
+    let is_one_each = is_one_each || crate::mutants::is("link-twice");
+    if !is_one_each {
         return Err("two sessions share a device key (I6)".into());
     }
     Ok(())

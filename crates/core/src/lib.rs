@@ -31,6 +31,8 @@ pub mod limits;
 pub mod map;
 pub mod memory;
 pub mod model;
+#[cfg(kindred_mutants)]
+pub mod mutants;
 pub mod nonce;
 pub mod query;
 pub mod reconcile;

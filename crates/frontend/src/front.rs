@@ -209,7 +209,10 @@ impl Front {
         hint: &str,
     ) -> Result<(RegionIndex, Account, Observed), Failure> {
         let query = Query::Account(account.clone());
-        let (home, observed) = self.query_account(account, hint, query, Consistency::Linearizable).await?;
+        let level = Consistency::Linearizable;
+        #[cfg(kindred_mutants)]
+        let level = if kindred_core::mutants::is("account-reads-locally") { Consistency::Local } else { level };
+        let (home, observed) = self.query_account(account, hint, query, level).await?;
         match &observed.answer {
             Answer::Account(Some(found)) => Ok((home, found.as_ref().clone(), observed)),
             Answer::Account(None) | Answer::Deleted(_) => Err(Failure::new(Reason::AccountNotFound)),

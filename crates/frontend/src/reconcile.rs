@@ -69,9 +69,34 @@ impl Front {
         }
         match omitted(&answer.account, sessions) {
             lacking if lacking.is_empty() => Ok(()),
+            #[cfg(kindred_mutants)]
+            lacking if kindred_core::mutants::is("reconcile-drops-missing") => {
+                self.drop_by_mistake(home, account, lacking.iter().map(|s| s.id)).await
+            }
             lacking => Err(Failure::new(Reason::WouldDropSiblings)
                 .with("sessions", named(lacking.into_iter().map(|s| &s.id)))
                 .with("set_version", answer.account.set_version)),
         }
+    }
+
+    /// Makes the set what the list says.
+    #[cfg(kindred_mutants)]
+    async fn drop_by_mistake(
+        &self,
+        home: RegionIndex,
+        account: &AccountId,
+        sessions: impl Iterator<Item = kindred_core::id::SessionId>,
+    ) -> Result<(), Failure> {
+        use kindred_core::command::{Command, Envelope, Proven};
+        for session in sessions {
+            let envelope = Envelope {
+                request: kindred_core::id::RequestId(self.env().random()),
+                policy_version: 0,
+                proven: Proven::Operator("reconcile".into()),
+                command: Command::Unlink { account: account.clone(), session },
+            };
+            self.submit(self.account_shard(home, account)?, crate::front::by_cluster(envelope)).await?;
+        }
+        Ok(())
     }
 }

@@ -89,11 +89,19 @@ impl Front {
         let query = Query::Session(account.clone(), session);
         let observed = match self.query_account(&account, &request.home_region, query, level).await {
             Ok((_, observed)) => observed,
+            #[cfg(kindred_mutants)]
+            Err(_) if kindred_core::mutants::is("failure-is-signed-out") => {
+                return Ok(signed_out_by_mistake());
+            }
             Err(failure) => return Ok(undetermined(failure.reason, failure.retry_after_ms)),
         };
         let Answer::Session { status, set_version } = observed.answer else {
             return Ok(undetermined(Reason::ShardUnavailable, None));
         };
+        #[cfg(kindred_mutants)]
+        if status == SessionStatus::Unknown && kindred_core::mutants::is("unknown-is-signed-out") {
+            return Ok(signed_out_by_mistake());
+        }
         let behind = set_version.is_none_or(|version| version < request.min_set_version);
         let verdict = match status {
             SessionStatus::Ended(tombstone) => {
@@ -209,6 +217,11 @@ impl Front {
 fn no_verdict(reason: Reason, retry_after_ms: Option<u64>) -> Verdict {
     let retry_after_ms = retry_after_ms.unwrap_or(RETRY_AFTER_MS);
     Verdict::Undetermined(pb::Undetermined { retry_after_ms, reason: reason.proto().into() })
+}
+
+#[cfg(kindred_mutants)]
+fn signed_out_by_mistake() -> pb::ValidateReply {
+    pb::ValidateReply { verdict: Some(Verdict::SignedOut(pb::SignedOut::default())), ..pb::ValidateReply::default() }
 }
 
 fn undetermined(reason: Reason, retry_after_ms: Option<u64>) -> pb::ValidateReply {

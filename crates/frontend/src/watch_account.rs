@@ -71,6 +71,8 @@ pub(crate) async fn watch(front: Front, request: pb::WatchAccountRequest) -> Res
     let shard = front.account_shard(home, &account)?;
     let heartbeat_due_ms = front.env().clock.monotonic_ms() + HEARTBEAT_MS;
     let (version, records) = (request.from_set_version, request.from_record_version);
+    #[cfg(kindred_mutants)]
+    let version = if kindred_core::mutants::is("watch-resumes-from-latest") { current } else { version };
     let requests = Requests::new(front.clone(), account.clone(), shard);
     let pending = VecDeque::new();
     let watch = Watch { front, account, shard, version, records, pending, heartbeat_due_ms, requests, over: false };
@@ -88,7 +90,19 @@ pub(crate) async fn watch(front: Front, request: pb::WatchAccountRequest) -> Res
 impl Watch {
     async fn next(&mut self) -> Result<Event, Failure> {
         loop {
-            if let Some(change) = self.pending.pop_front() {
+            let next = self.pending.pop_front();
+            #[cfg(kindred_mutants)]
+            let next = match (kindred_core::mutants::is("watch-out-of-order"), self.pending.pop_back(), next) {
+                (true, Some(last), Some(first)) => {
+                    self.pending.push_front(first);
+                    Some(last)
+                }
+                (_, last, first) => {
+                    self.pending.extend(last);
+                    first
+                }
+            };
+            if let Some(change) = next {
                 self.version = change.version;
                 return Ok(Event::Change(convert::change(&change)));
             }

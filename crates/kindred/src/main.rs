@@ -23,6 +23,7 @@ mod records;
 mod region_keys;
 mod screen;
 mod serve;
+mod sim;
 mod telemetry;
 
 use std::process::ExitCode;
@@ -61,6 +62,9 @@ enum Command {
     Ctl(ctl::Args),
     /// Measure links, validations, pairings and watches on a local cluster; `compare` puts other systems beside it.
     Bench(Box<bench::Args>),
+    /// Play whole clusters in virtual time, by the seed: runs the program `sim` that lies beside this one.
+    #[command(disable_help_flag = true)]
+    Sim(sim::Args),
     /// Make or seal the ticket keys of a cluster's regions.
     #[command(subcommand)]
     Keys(region_keys::Command),
@@ -83,6 +87,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Companion(args) => serve::runtime(1)?.block_on(companion::run(args)),
         Command::Ctl(args) => serve::runtime(1)?.block_on(ctl::run(args)),
         Command::Bench(args) => serve::runtime(1)?.block_on(bench::run(*args)),
+        Command::Sim(args) => sim::run(&args),
         Command::Keys(command) => region_keys::run(command),
         Command::Certificates(args) => certificates::run(&args),
     }

@@ -126,7 +126,10 @@ async fn drive(replica: &Replica, shards: &dyn Shards, id: TicketId) {
 fn decision(shards: &dyn Shards, ticket: &Ticket, now_ms: u64) -> Option<(ShardId, Envelope)> {
     let TicketState::Approved { scan, .. } = &ticket.state else { return None };
     let shard = shards.map().account(scan.home, &scan.account)?;
-    let envelope = if now_ms < ticket.deadline_ms {
+    let is_in_time = now_ms < ticket.deadline_ms;
+    #[cfg(kindred_mutants)]
+    let is_in_time = is_in_time && !kindred_core::mutants::is("sweep-unchecked");
+    let envelope = if is_in_time {
         link_of(ticket)?
     } else {
         let account = scan.account.clone();

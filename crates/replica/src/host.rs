@@ -229,6 +229,14 @@ impl Replicas {
         hosted.values().map(|hosted| hosted.replica.clone()).collect()
     }
 
+    #[cfg(kindred_mutants)]
+    fn id_by_mistake(&self, shard: ShardId) -> Option<u64> {
+        let name = self.identity.name.as_bytes();
+        let hash = kindred_core::canonical::sha256(&[name, &shard.0.to_be_bytes()]);
+        let id = hash.0.first_chunk().map(|head| u64::from_be_bytes(*head));
+        id.filter(|_| kindred_core::mutants::is("replica-id-reused"))
+    }
+
     fn stored_id(&self, shard: ShardId) -> Result<Option<u64>, Error> {
         read_meta(self.engine.as_ref(), shard, MetaKey::Replica)
     }
@@ -246,6 +254,8 @@ impl Replicas {
             Some(id) => id,
             None => {
                 let id = random_id(&self.env);
+                #[cfg(kindred_mutants)]
+                let id = self.id_by_mistake(shard).unwrap_or(id);
                 self.engine.commit(vec![put_meta(shard, MetaKey::Replica, &id)], Durability::Synced)?;
                 id
             }
@@ -396,6 +406,13 @@ impl Replicas {
             Err(Refusal::NotLeader(leader)) => leader,
         };
         let forwarded = self.forward(shard, leader, Kind::Query, encode_query(query)).await;
+        #[cfg(kindred_mutants)]
+        if let (Err(_), true, Some(replica)) =
+            (&forwarded, kindred_core::mutants::is("read-falls-back-to-local"), self.replica(shard))
+            && let Ok(seen) = replica.query_local(query)
+        {
+            return Ok(seen);
+        }
         let unavailable = ShardError::Unavailable { retry_after_ms: NO_LEADER_RETRY_MS };
         // A read that got lost may simply be asked again.
         let payload = forwarded.map_err(|error| match error {
@@ -404,6 +421,10 @@ impl Replicas {
         })?;
         let codec::Observed { answer, age_ms, shard_time_ms, applied_index } =
             decode_observed(&payload).map_err(|_| unavailable)?;
+        #[cfg(kindred_mutants)]
+        if let Some(replica) = self.replica(shard) {
+            replica.state.remember_by_mistake(&answer);
+        }
         Ok(Observed { answer, age_ms, shard_time_ms, applied_index })
     }
 

@@ -253,6 +253,11 @@ impl RaftLogStorage<Types> for LogStore {
     }
 
     async fn save_vote(&mut self, vote: &Vote) -> Result<(), io::Error> {
+        #[cfg(kindred_mutants)]
+        if kindred_core::mutants::is("vote-rides-on-append") {
+            self.lock().vote = Some(*vote);
+            return Ok(());
+        }
         self.write(vec![self.put_meta(MetaKey::Vote, vote)]).await?;
         self.lock().vote = Some(*vote);
         Ok(())
@@ -282,6 +287,10 @@ impl RaftLogStorage<Types> for LogStore {
                 links.append(&mut self.0.points.linked_in(&entry));
                 batch.push(Write::Put(Column::Log, keys::log(self.0.shard, entry.log_id.index), encode_entry(&entry)));
                 state.push(entry);
+            }
+            #[cfg(kindred_mutants)]
+            if let (true, Some(vote)) = (kindred_core::mutants::is("vote-rides-on-append"), &state.vote) {
+                batch.push(self.put_meta(MetaKey::Vote, vote));
             }
             if let Some(committed) = &state.committed {
                 batch.push(self.put_meta(MetaKey::Committed, committed));
@@ -316,6 +325,10 @@ impl RaftLogStorage<Types> for LogStore {
             }
             state.last = state.last.min(last);
             state.durable = state.durable.min(from.saturating_sub(1));
+        }
+        #[cfg(kindred_mutants)]
+        if kindred_core::mutants::is("truncate-keeps-disk") {
+            return Ok(());
         }
         let shard = self.0.shard;
         self.write(vec![Write::DeleteRange(Column::Log, keys::log(shard, from), keys::log_end(shard))]).await

@@ -61,6 +61,8 @@ impl Machine {
     /// A broken invariant stops this replica and leaves the process and its other replicas alone.
     fn decide(&self, data: &bytes::Bytes, log_index: u64) -> Result<Applied, Error> {
         let entry = decode_entry(data)?;
+        #[cfg(kindred_mutants)]
+        let entry = self.0.stamped_by_mistake(entry);
         let applied =
             self.0.read(|view, _| catch_unwind(AssertUnwindSafe(|| apply(view, &entry, log_index, self.0.region))));
         match applied {

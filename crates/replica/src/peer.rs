@@ -284,6 +284,16 @@ async fn answer(replicas: &Arc<Replicas>, caller: &str, frame: &Frame) -> Result
             heard.note(&replica, &appended);
             Ok(put_appended(&appended))
         }
+        #[cfg(kindred_mutants)]
+        Kind::Vote | Kind::PreVote if kindred_core::mutants::is("vote-ignores-log") => {
+            let mut request = VoteRequest::<Types>::decode(payload)?;
+            request.last_log_id = Some(log_id(u64::MAX, u64::MAX));
+            let voted = match frame.kind() {
+                Kind::Vote => replica.raft.vote(request).await,
+                _ => replica.raft.pre_vote(request).await,
+            };
+            Ok(voted.map_err(stopped)?.encode())
+        }
         Kind::Vote => Ok(replica.raft.vote(VoteRequest::decode(payload)?).await.map_err(stopped)?.encode()),
         Kind::PreVote => Ok(replica.raft.pre_vote(VoteRequest::decode(payload)?).await.map_err(stopped)?.encode()),
         Kind::WouldLead if replica.is_stepping_down() => Err(Failure::Unavailable.into()),

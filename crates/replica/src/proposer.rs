@@ -33,12 +33,21 @@ pub struct Proposer {
     env: Env,
     /// Term and monotonic time of the latest entry that this replica proposed.
     previous: Option<(u64, u64)>,
+    #[cfg(kindred_mutants)]
+    previous_wall_ms: Option<u64>,
 }
 
 impl Proposer {
     /// For this replica.
     pub fn new(raft: Raft, state: Arc<State>, env: Env) -> Self {
-        Self { raft, state, env, previous: None }
+        Self {
+            raft,
+            state,
+            env,
+            previous: None,
+            #[cfg(kindred_mutants)]
+            previous_wall_ms: None,
+        }
     }
 
     /// Runs until the queue is closed.
@@ -115,6 +124,13 @@ impl Proposer {
         let elapsed_ms = match self.previous {
             Some((before, at_ms)) if before == term => now_ms.saturating_sub(at_ms),
             _ => 0,
+        };
+        #[cfg(kindred_mutants)]
+        let elapsed_ms = match self.previous_wall_ms.replace(self.env.clock.wall_ms()) {
+            Some(before_ms) if kindred_core::mutants::is("apply-uncapped-wall") => {
+                self.env.clock.wall_ms().saturating_sub(before_ms)
+            }
+            _ => elapsed_ms,
         };
         self.previous = Some((term, now_ms));
         Some(Entry { elapsed_ms, wall_ms: self.env.clock.wall_ms(), entropy: self.env.random(), commands })

@@ -43,6 +43,8 @@ pub struct State {
     points: LinkPoints,
     /// Next generation to stage a snapshot in; never one that was used before by this process.
     next_generation: Mutex<u32>,
+    #[cfg(kindred_mutants)]
+    before_latest: Mutex<Option<Box<dyn Read>>>,
 }
 
 /// What a state is opened with.
@@ -134,6 +136,8 @@ impl State {
             records,
             points,
             next_generation: Mutex::new(generation + 1),
+            #[cfg(kindred_mutants)]
+            before_latest: Mutex::default(),
         })
     }
 
@@ -208,6 +212,8 @@ impl State {
         let mut batch = writes(self.shard, live.generation, &change.changes);
         let record = Applied { generation: live.generation, applied: Some(change.log_id), membership };
         batch.push(put_meta(self.shard, MetaKey::Applied, &record));
+        #[cfg(kindred_mutants)]
+        let batch = self.written_by_mistake(batch)?;
         self.engine.commit(batch, Durability::Buffered)?;
         self.records.committed(live.space, change.changes);
         live.membership = record.membership;
@@ -230,6 +236,10 @@ impl State {
     pub fn freeze(&self) -> Result<Frozen, Error> {
         let live = self.live();
         let (applied, membership, generation) = (live.applied, live.membership.clone(), live.generation);
+        #[cfg(kindred_mutants)]
+        if let Some(read) = self.before_latest.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            return Ok(Frozen { read, applied, membership, generation });
+        }
         Ok(Frozen { read: self.engine.snapshot()?, applied, membership, generation })
     }
 
@@ -273,6 +283,8 @@ impl State {
         {
             let mut live = self.live.write().unwrap_or_else(PoisonError::into_inner);
             let (seen_at_ms, space) = (self.env.clock.monotonic_ms(), self.records.space());
+            #[cfg(kindred_mutants)]
+            let space = if kindred_core::mutants::is("cache-outlives-install") { live.space } else { space };
             *live = Live { generation, applied, membership, time_ms, seen_at_ms, space };
             self.engine.commit(others(self.shard, generation), Durability::Buffered)?;
         }
@@ -280,6 +292,47 @@ impl State {
         self.watchers.touch_all();
         self.effects.send_modify(|n| *n += 1);
         Ok(())
+    }
+}
+
+/// Where somebody could have gone wrong.
+#[cfg(kindred_mutants)]
+impl State {
+    /// The entry as each replica would stamp it for itself.
+    pub fn stamped_by_mistake(&self, entry: kindred_core::command::Entry) -> kindred_core::command::Entry {
+        use kindred_core::command::Entry;
+        if kindred_core::mutants::is("apply-local-clock") {
+            let live = self.live();
+            return Entry { elapsed_ms: self.estimate(&live) - live.time_ms, ..entry };
+        }
+        if kindred_core::mutants::is("apply-local-entropy") {
+            return Entry { entropy: self.env.random(), ..entry };
+        }
+        entry
+    }
+
+    /// What is left to be written of the batch of one entry.
+    fn written_by_mistake(&self, mut batch: Batch) -> Result<Batch, Error> {
+        if kindred_core::mutants::is("snapshot-label-late") {
+            let before = self.engine.snapshot()?;
+            *self.before_latest.lock().unwrap_or_else(PoisonError::into_inner) = Some(before);
+        }
+        if kindred_core::mutants::is("applied-index-apart") {
+            let applied = batch.pop().into_iter().collect();
+            self.engine.commit(batch, Durability::Buffered)?;
+            return Ok(applied);
+        }
+        Ok(batch)
+    }
+
+    /// Takes in what another replica has answered.
+    pub fn remember_by_mistake(&self, answer: &kindred_core::command::Answer) {
+        if let (true, kindred_core::command::Answer::Account(Some(account))) =
+            (kindred_core::mutants::is("forwarded-read-cached"), answer)
+        {
+            let record = Some(Record::Account(account.as_ref().clone()));
+            self.records.committed(self.live().space, vec![(Key::Account(account.id.clone()), record)]);
+        }
     }
 }
 

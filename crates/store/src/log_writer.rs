@@ -177,7 +177,10 @@ impl Rounds {
         if batch.is_empty() {
             return Ok(());
         }
-        let result = self.engine.commit(batch, Durability::Synced);
+        let durability = Durability::Synced;
+        #[cfg(kindred_mutants)]
+        let durability = if kindred_core::mutants::is("ack-before-sync") { Durability::Buffered } else { durability };
+        let result = self.engine.commit(batch, durability);
         match &result {
             // Nothing of it is visible and nothing is lost: the next, smaller one may fit.
             Ok(()) | Err(Error::Full) => {}

@@ -92,6 +92,15 @@ impl Household {
                 self.list(who, first).await;
             }
             (Act::Deny | Act::Cancel, ..) => self.drop_ticket(who, at, act == Act::Deny).await,
+            (Act::CancelLate, ..) => {
+                let after = Duration::from_millis(chance.random_range(0..120));
+                self.cancel_late(who, &Way { companion_at: at, ..way }, after).await;
+            }
+            (Act::ApproveLate, ..) => self.approve_late(who, &Way { companion_at: at, ..way }).await,
+            (Act::LinkAgain, ..) => match self.old_shown().choose(chance) {
+                Some(before) => self.link_again(who, before, &way).await,
+                None => drop(self.link(who, &way).await),
+            },
             (Act::Lock, ..) => self.lock_for(who, chance.random_range(200..4_000), first).await,
             (Act::ReplacePrimary, ..) => {
                 let (device, keep) = (self.people.device(), chance.random_bool(0.7));

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use kindred_client::{Approve, Member, Qr, request_id};
+use kindred_client::{Approve, Device, Member, Qr, request_id};
 use kindred_core::id::{DeviceKey, SessionId, TicketId};
 use kindred_core::model::{Receipt, Requester};
 use kindred_witness::{Asked, Shown};
@@ -54,7 +54,12 @@ impl Household {
 
     /// A new companion opens a ticket through this node, and shows its QR code.
     pub async fn open(&self, at: usize) -> Option<Shown> {
-        let (people, name, device) = (&self.people, self.next_companion(), self.people.device());
+        self.open_as(self.people.device(), at).await
+    }
+
+    /// A companion with this key does.
+    pub async fn open_as(&self, device: Device, at: usize) -> Option<Shown> {
+        let (people, name) = (&self.people, self.next_companion());
         let requester = Requester { device: about("web", &name), location: "somewhere".into() };
         let (request, who) = (request_id(&people.env), Actor::new(&name));
         let told = people.insist(&who, Route::write(at), async |ask| ask.open(&device, &requester, request).await);

@@ -38,6 +38,12 @@ pub enum Act {
     Deny,
     /// The companion gives up.
     Cancel,
+    /// The companion gives up while its owner approves.
+    CancelLate,
+    /// The phone ends all others between the scan of a ticket and its approval.
+    ApproveLate,
+    /// A device that was linked before, and may be so still, is linked under the key that it had.
+    LinkAgain,
     /// A companion, or the phone, takes a new key.
     RotateKey,
     /// Another phone takes the phone's place.
@@ -48,7 +54,7 @@ pub enum Act {
 
 impl Act {
     /// Every act with its usual weight.
-    pub const USUAL: [(Self, u32); 17] = [
+    pub const USUAL: [(Self, u32); 20] = [
         (Self::Link, 300),
         (Self::LinkReplacing, 110),
         (Self::LinkByCompanion, 40),
@@ -63,6 +69,9 @@ impl Act {
         (Self::Why, 40),
         (Self::Deny, 15),
         (Self::Cancel, 20),
+        (Self::CancelLate, 30),
+        (Self::ApproveLate, 12),
+        (Self::LinkAgain, 40),
         (Self::RotateKey, 25),
         (Self::ReplacePrimary, 12),
         (Self::Lock, 10),

@@ -25,6 +25,7 @@ pub mod looking;
 pub mod mix;
 pub mod people;
 pub mod plan;
+pub mod rivals;
 pub mod settle;
 pub mod stage;
 pub mod steps;

@@ -12,6 +12,9 @@
 //! | [`suspended`] | suspended only while locked | `suspended_without_lock` |
 //! | [`refusals`] | a refusal is harmless, a ticket is decided once (I6, I17) | `refused_with_effect` |
 //! | [`tickets`] | no ticket is lost (I6, L1) | `tickets_lost` |
+//! | [`repeats`] | one request, one answer (I6, I17) | `answered_twice` |
+//! | [`doors`] | logout-others closes doors (I22) | `door_left_open` |
+//! | [`deadlines`] | a ticket is not over before its time (I13, I18) | `expired_early` |
 //! | [`elections`] | one leader per shard and term | `two_leaders` |
 //! | [`liveness`] | after the storm everybody is answered (L1) | `not_served` |
 //!
@@ -20,12 +23,15 @@
 use crate::report::Violation;
 use crate::timeline::Timeline;
 
+pub mod deadlines;
+pub mod doors;
 pub mod duplicates;
 pub mod durable;
 pub mod elections;
 pub mod linearizable;
 pub mod liveness;
 pub mod refusals;
+pub mod repeats;
 pub mod siblings;
 pub mod suspended;
 pub mod tickets;
@@ -37,7 +43,7 @@ pub mod watches;
 pub type Check = fn(&Timeline<'_>) -> Vec<Violation>;
 
 /// All of them.
-pub const ALL: [Check; 12] = [
+pub const ALL: [Check; 15] = [
     siblings::check,
     unproven::check,
     duplicates::check,
@@ -48,6 +54,9 @@ pub const ALL: [Check; 12] = [
     suspended::check,
     refusals::check,
     tickets::check,
+    repeats::check,
+    doors::check,
+    deadlines::check,
     elections::check,
     liveness::check,
 ];

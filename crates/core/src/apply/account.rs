@@ -15,7 +15,11 @@ use crate::{digest, invariants};
 
 impl Tx<'_> {
     pub(super) fn account(&self, id: &AccountId) -> Result<Option<Account>, ReadError> {
-        Ok(match self.get(&Key::Account(id.clone()))? {
+        let key = Key::Account(id.clone());
+        let found = self.get(&key)?;
+        #[cfg(kindred_mutants)]
+        let found = if crate::mutants::is("link-stale-set") { self.view.get(&key)? } else { found };
+        Ok(match found {
             Some(Record::Account(account)) => Some(account),
             _ => None,
         })
@@ -87,7 +91,10 @@ impl Tx<'_> {
         let Command::Link { ticket, approval, .. } = &envelope.command else {
             return Ok(Err(Rejection::InvalidRequest("command")));
         };
-        if let Some(outcome) = self.decided(&approval.account, ticket)? {
+        let decided = self.decided(&approval.account, ticket)?;
+        #[cfg(kindred_mutants)]
+        let decided = decided.filter(|_| !crate::mutants::is("link-twice"));
+        if let Some(outcome) = decided {
             return Ok(Ok(Outcome::Decided(outcome)));
         }
         let account = self.account(&approval.account)?;
@@ -116,7 +123,11 @@ impl Tx<'_> {
     }
 
     pub(super) fn decide(&mut self, account: &AccountId, ticket: &TicketId, decision: Decision) -> Step {
-        if let Some(outcome) = self.decided(account, ticket)? {
+        let decided = self.decided(account, ticket)?;
+        #[cfg(kindred_mutants)]
+        let decided =
+            decided.filter(|_| !crate::mutants::is("decide-overwrites-link") && !crate::mutants::is("sweep-unchecked"));
+        if let Some(outcome) = decided {
             return Ok(Ok(Outcome::Decided(outcome)));
         }
         let outcome = match decision {
@@ -137,6 +148,14 @@ impl Tx<'_> {
     }
 
     fn record_outcome(&mut self, account: &AccountId, ticket: &TicketId, outcome: &TicketOutcome) {
+        #[cfg(kindred_mutants)]
+        if match outcome {
+            TicketOutcome::Linked(_) => crate::mutants::is("link-outcome-lost"),
+            TicketOutcome::Cancelled | TicketOutcome::Expired => crate::mutants::is("ghost-link"),
+            TicketOutcome::Refused(_) => false,
+        } {
+            return;
+        }
         self.put(Key::Outcome(account.clone(), *ticket), Record::Outcome(outcome.clone()));
         self.set_timer(self.now() + limits::OUTCOME_TTL_MS, Timer::OutcomeRemoval(account.clone(), *ticket));
     }
@@ -159,6 +178,15 @@ impl Tx<'_> {
             let actor = Actor::Session(approval.approver);
             let session = account.sessions.remove(position);
             ended.push(self.tomb(&account, session, reason, actor, envelope));
+        }
+        #[cfg(kindred_mutants)]
+        if crate::mutants::is("relink-ends-platform") {
+            let is_same = |s: &Session| s.role == Role::Companion && s.device.platform == device.platform;
+            let (gone, kept) = std::mem::take(&mut account.sessions).into_iter().partition::<Vec<_>, _>(is_same);
+            account.sessions = kept;
+            let by = || Actor::Session(approval.approver);
+            let tomb = |s: Session| self.tomb(&account, s, EndReason::ReplacedByLink, by(), envelope);
+            ended.extend(gone.into_iter().map(tomb));
         }
         let session = self.new_session(&mut account, envelope, Role::Companion, *device_key);
         let session = Session {
@@ -189,20 +217,50 @@ impl Tx<'_> {
             Ok(actor) => actor,
             Err(rejection) => return Ok(Err(rejection)),
         };
-        let Some(position) = account.sessions.iter().position(|s| s.id == *target) else {
+        let position = account.sessions.iter().position(|s| s.id == *target);
+        #[cfg(kindred_mutants)]
+        let position = self.position_by_mistake(&account, target, position)?;
+        let Some(position) = position else {
             return self.ended_before(id, target);
         };
         let (act, target) = (Act::of(&envelope.command), &account.sessions[position]);
         let reason = match rules::judge(&account, act, actor.as_ref(), Some(target), self.now()) {
             Ok(Verdict::Ends(reason)) => reason,
             Ok(_) => return Ok(Err(Rejection::CallerNotAllowed)),
-            Err(rejection) => return Ok(Err(rejection)),
+            Err(rejection) => {
+                #[cfg(kindred_mutants)]
+                if crate::mutants::is("refused-unlink-leaves-tombstone") {
+                    let (reason, by) = (EndReason::UserUnlinkedFromSibling, actor_of(&envelope.proven));
+                    let tombstone = self.tomb(&account, target.clone(), reason, by, envelope);
+                    self.put(Key::Tombstone(id.clone(), target.id), Record::Tombstone(tombstone));
+                }
+                return Ok(Err(rejection));
+            }
         };
         let before = account.clone();
         let session = account.sessions.remove(position);
         let tombstone = self.tomb(&account, session, reason, actor_of(&envelope.proven), envelope);
         self.commit_set(&before, account, Vec::new(), vec![tombstone.clone()], envelope.request);
         Ok(Ok(Outcome::Ended(Box::new(tombstone))))
+    }
+
+    #[cfg(kindred_mutants)]
+    fn position_by_mistake(
+        &self,
+        account: &Account,
+        target: &SessionId,
+        position: Option<usize>,
+    ) -> Result<Option<usize>, ReadError> {
+        if crate::mutants::is("unlink-wrong-index") {
+            let companions = account.sessions.iter().filter(|s| s.role == Role::Companion);
+            return Ok(companions.map(|s| s.id).position(|id| id == *target).or(position));
+        }
+        match self.tombstone(&account.id, target)? {
+            Some(tombstone) if crate::mutants::is("unlink-follows-device") => {
+                Ok(account.sessions.iter().position(|s| s.device_key == tombstone.session.device_key))
+            }
+            _ => Ok(position),
+        }
     }
 
     /// What there is to say of a session that is not live.
@@ -235,7 +293,10 @@ impl Tx<'_> {
         if !account.sessions.iter().any(|s| s.id == *keep) {
             return Ok(Err(Rejection::SessionUnknown));
         }
-        if set_version != account.set_version {
+        let is_current = set_version == account.set_version;
+        #[cfg(kindred_mutants)]
+        let is_current = is_current || crate::mutants::is("unlink-others-unversioned");
+        if !is_current {
             return Ok(Err(Rejection::SetVersionConflict { current: account.set_version }));
         }
         account.auth_epoch += 1;
@@ -308,8 +369,18 @@ impl Tx<'_> {
         device_key: DeviceKey,
     ) -> Session {
         let seq = account.next_session_seq;
-        account.next_session_seq += 1;
+        #[cfg(kindred_mutants)]
+        let seq = match account.sessions.iter().map(|s| s.seq).max() {
+            Some(highest) if crate::mutants::is("seq-from-live-set") => highest + 1,
+            _ => seq,
+        };
+        account.next_session_seq = seq + 1;
         let hash = sha256(&[b"session", self.entropy.as_bytes(), account.id.as_bytes(), &seq.to_be_bytes()]);
+        #[cfg(kindred_mutants)]
+        let hash = match crate::mutants::is("session-id-from-device") {
+            true => sha256(&[b"session", account.id.as_bytes(), device_key.as_bytes()]),
+            false => hash,
+        };
         let mut id = [0; 16];
         id.copy_from_slice(&hash.0[..16]);
         Session {
@@ -363,7 +434,13 @@ impl Tx<'_> {
     ) -> Account {
         let (account, change) = self.lawful_change(before, account, added, ended, command);
         if let Some(change) = change {
-            for tombstone in &change.ended {
+            let ended = &change.ended[..];
+            #[cfg(kindred_mutants)]
+            let ended = match crate::mutants::is("replaced-without-tombstone") && !change.added.is_empty() {
+                true => &[],
+                false => ended,
+            };
+            for tombstone in ended {
                 let (of, session) = (account.id.clone(), tombstone.session.id);
                 self.set_timer(self.now() + limits::TOMBSTONE_TTL_MS, Timer::TombstoneAgeing(of.clone(), session));
                 self.put(Key::Tombstone(of, session), Record::Tombstone(tombstone.clone()));
@@ -371,6 +448,11 @@ impl Tx<'_> {
             if let Some(oldest) = change.version.checked_sub(limits::CHANGES_KEPT) {
                 self.delete(Key::Change(account.id.clone(), oldest));
             }
+            #[cfg(kindred_mutants)]
+            let change = match crate::mutants::is("change-without-ended") && !change.added.is_empty() {
+                true => SetChange { ended: Vec::new(), ..change },
+                false => change,
+            };
             self.put(Key::Change(account.id.clone(), change.version), Record::Change(change));
         }
         self.touched.push(Aggregate::Account(account.id.clone()));
@@ -394,6 +476,10 @@ impl Tx<'_> {
             return (account, None);
         }
         account.set_version += 1;
+        #[cfg(kindred_mutants)]
+        if crate::mutants::is("replacing-bumps-twice") && !added.is_empty() && !ended.is_empty() {
+            account.set_version += 1;
+        }
         account.set_digest = digest::next(&before.set_digest, account.set_version, &added, &ended);
         let change = SetChange {
             version: account.set_version,
@@ -438,7 +524,10 @@ fn may_link(
     (device_key, approver_key): (&DeviceKey, Option<&DeviceKey>),
     now_ms: u64,
 ) -> Result<Option<(SessionId, EndReason)>, Rejection> {
-    if approval.auth_epoch != account.auth_epoch {
+    let is_current = approval.auth_epoch == account.auth_epoch;
+    #[cfg(kindred_mutants)]
+    let is_current = is_current || crate::mutants::is("link-ignores-epoch");
+    if !is_current {
         return Err(Rejection::EpochChanged { auth_epoch: account.auth_epoch });
     }
     let approver = account.sessions.iter().find(|s| s.id == approval.approver).ok_or(Rejection::ApprovalInvalid)?;
@@ -446,7 +535,10 @@ fn may_link(
     if approver_key.is_some_and(|key| *key != approver.device_key) {
         return Err(Rejection::ApprovalInvalid);
     }
-    if approval.ticket != *ticket || approval.device_key_hash != sha256(&[device_key.as_bytes()]) {
+    let is_for_key = approval.device_key_hash == sha256(&[device_key.as_bytes()]);
+    #[cfg(kindred_mutants)]
+    let is_for_key = is_for_key || crate::mutants::is("approval-key-unchecked");
+    if approval.ticket != *ticket || !is_for_key {
         return Err(Rejection::ApprovalInvalid);
     }
     rules::judge(account, Act::Link, Some(approver), None, now_ms)?;
@@ -461,12 +553,23 @@ fn may_link(
         }
     };
     let stays = |s: &&Session| victim.is_none_or(|(victim, _)| victim != s.id);
-    if let Some(same) = account.sessions.iter().filter(stays).find(|s| s.device_key == *device_key) {
+    let same = account.sessions.iter().filter(stays).find(|s| s.device_key == *device_key);
+    #[cfg(kindred_mutants)]
+    let same = same.filter(|_| !crate::mutants::is("link-twice"));
+    if let Some(same) = same {
         return Err(Rejection::DeviceKeyAlreadyLinked { session: same.id });
     }
     let companions = account.sessions.iter().filter(stays).filter(|s| s.role == Role::Companion).count();
     let now = u32::try_from(companions).unwrap_or(u32::MAX);
     if now >= account.companion_limit {
+        #[cfg(kindred_mutants)]
+        if let (true, None, Some(oldest)) = (
+            crate::mutants::is("limit-evicts-oldest") && now == account.companion_limit,
+            victim,
+            account.sessions.iter().find(|s| s.role == Role::Companion),
+        ) {
+            return Ok(Some((oldest.id, EndReason::ReplacedByLink)));
+        }
         return Err(Rejection::CompanionLimitReached { now, max: account.companion_limit });
     }
     Ok(victim)

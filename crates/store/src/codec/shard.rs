@@ -215,6 +215,12 @@ impl TryFrom<pb::session_answer::Status> for SessionStatus {
             Status::Active(session) => Self::Active(Box::new(session.try_into()?)),
             Status::Ended(tombstone) => Self::Ended(Box::new(tombstone.try_into()?)),
             Status::Unknown(_) => Self::Unknown,
+            #[cfg(kindred_mutants)]
+            Status::Suspended(s) if kindred_core::mutants::is("suspended-read-as-ended") => {
+                let session: kindred_core::model::Session = part(s.session, "session of a suspension")?;
+                let reason = kindred_core::model::EndReason::AdminRevoked;
+                Self::Stub(kindred_core::model::Stub { session: session.id, seq: session.seq, reason, log_index: 1 })
+            }
             Status::Suspended(s) => {
                 Self::Suspended { session: Box::new(part(s.session, "session of a suspension")?), since_ms: s.since_ms }
             }
