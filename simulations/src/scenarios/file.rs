@@ -38,6 +38,7 @@ built_in! {
     "refused-keeps-credentials",
     "replays-end-nobody",
     "rolling-restart",
+    "rot-does-not-travel",
     "slow-hop",
     "stale-list",
     "stampede",
