@@ -32,6 +32,8 @@ pub(super) struct Account {
     is_locked: bool,
     is_deleted: bool,
     next_seq: u64,
+    /// Raised by what voids earlier scans (I22).
+    epoch: u64,
     phone_key: Option<String>,
 }
 
@@ -39,6 +41,8 @@ struct Ticket {
     key: String,
     state: TicketState,
     account: Option<String>,
+    /// Of the account, when the ticket was scanned last.
+    epoch: u64,
     outcome: Option<Outcome>,
     /// Whom the approval that was accepted replaces.
     replaced: Option<String>,
@@ -190,6 +194,7 @@ impl Model {
                 if !account.ids().contains(keep) {
                     return refused("SESSION_UNKNOWN");
                 }
+                account.epoch += 1;
                 let leave: Vec<_> = account.companions().into_iter().filter(|id| id != keep).collect();
                 if leave.is_empty() {
                     return ended(Vec::new(), account.version);
@@ -198,6 +203,7 @@ impl Model {
                 ended(gone, account.version)
             }
             Operation::ReplacePrimary { account: id, device_key, keep_companions, .. } => {
+                account.epoch += 1;
                 let stays = |live: &&Live| !live.is_primary && *keep_companions;
                 let leave: Vec<_> = account.live.iter().filter(|l| !stays(l)).map(|l| l.id.clone()).collect();
                 let new = account.add(id, device_key, true);
@@ -214,6 +220,7 @@ impl Model {
                 ok(Answer::default())
             }
             Operation::Lock { .. } | Operation::Unlock { .. } => {
+                account.epoch += 1;
                 account.is_locked = matches!(op, Operation::Lock { .. });
                 account.remember();
                 ok(Answer::default())
@@ -279,7 +286,8 @@ impl Model {
         if let Operation::Open { device_key } = op {
             let id = format!("t-{device_key}");
             let state = TicketState::Open;
-            let new = Ticket { key: device_key.clone(), state, account: None, outcome: None, replaced: None };
+            let key = device_key.clone();
+            let new = Ticket { key, state, account: None, epoch: 0, outcome: None, replaced: None };
             self.tickets.entry(id.clone()).or_insert(new);
             return Some(ok(Answer { ticket: Some(id), ..Answer::default() }));
         }
@@ -308,6 +316,7 @@ impl Model {
                     return Some(refused("TICKET_ALREADY_USED"));
                 }
                 ticket.state = TicketState::Scanned;
+                ticket.epoch = self.accounts.get(account).map_or(0, |account| account.epoch);
                 Some(ok(Answer { ticket: Some(id.clone()), ..Answer::default() }))
             }
             Operation::Deny { .. } if is_pending => Some(ticket.close(TicketState::Denied, "TICKET_DENIED")),
@@ -335,6 +344,8 @@ impl Model {
         let stays = |live: &&Live| replaces != Some(&live.id);
         let reason = if account.is_deleted || account.version == 0 {
             "ACCOUNT_NOT_FOUND"
+        } else if account.epoch != ticket.epoch {
+            "EPOCH_CHANGED"
         } else if account.is_locked {
             "ACCOUNT_LOCKED"
         } else if replaces.is_some_and(|victim| !account.companions().contains(victim)) {
