@@ -1,25 +1,21 @@
 //! All replicas of one node, and the way from this node to every shard of the cluster.
 
+mod asked;
+
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
-use bytes::Bytes;
 use kindred_core::canonical::TicketKey;
-use kindred_core::command::{Aggregate, Committed, Query, Submission};
 use kindred_core::env::Env;
-use kindred_core::id::{ClusterId, RegionIndex, ShardId};
+use kindred_core::id::{RegionIndex, ShardId};
 use kindred_core::map::ShardMap;
-use kindred_store::codec::{
-    self, decode_committed, decode_observed, decode_query, decode_submission, encode_committed, encode_observed,
-    encode_query, encode_submission,
-};
 use kindred_store::engine::{Batch, Column, Durability, Engine, Write};
 use kindred_store::keys::{self, MetaKey};
 use kindred_store::log_writer::LogWriter;
 use kindred_wire::net::Net;
-use kindred_wire::shards::{BoxFuture, Consistency, Observed, Points, ShardError, Shards};
+use kindred_wire::shards::Points;
 use openraft::async_runtime::WatchReceiver as _;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -28,22 +24,20 @@ use crate::cache::Records;
 use crate::codec::Compact as _;
 use crate::error::Error;
 use crate::frames::proto::peer_server::PeerServer;
-use crate::frames::{Failed, Failure, Frame, Kind, MESSAGE_BYTES_MAX};
+use crate::frames::{Frame, Kind, MESSAGE_BYTES_MAX};
 use crate::health::Health;
 use crate::identity::{Identity, random_id};
-use crate::link::{CallError, Links};
+use crate::link::Links;
 use crate::log_store::{LogStore, put_meta, read_meta};
 use crate::network::Network;
 use crate::peer::PeerService;
 use crate::points::LinkPoints;
-use crate::replica::{NO_LEADER_RETRY_MS, Parts, Refusal, Replica};
+use crate::replica::{Parts, Replica};
 use crate::state::{Opening, State};
 use crate::types::Member;
 
-/// A forwarded submission may take this long, queueing and deciding included.
-const FORWARD_SUBMIT_WITHIN: Duration = Duration::from_secs(12);
-/// A forwarded read may take this long.
-const FORWARD_QUERY_WITHIN: Duration = Duration::from_secs(3);
+/// A question to every peer may take this long.
+const ASK_WITHIN: Duration = Duration::from_secs(3);
 /// Log entries kept behind a snapshot, for followers that are a little late.
 const LOG_KEPT_ENTRIES: u64 = 1_024;
 /// Writes are refused below this much free space, early enough that votes and hand-overs go on.
@@ -357,164 +351,6 @@ impl Replicas {
         }
         self.links.stop();
     }
-
-    pub(crate) async fn serve_submit(&self, shard: ShardId, payload: Bytes) -> Result<Bytes, Failed> {
-        let submission = decode_submission(&payload).map_err(|_| Failed::from(Failure::Refused))?;
-        let replica = self.replica(shard).ok_or_else(|| Failed::from(Failure::NoReplica))?;
-        Ok(encode_committed(&replica.submit(submission).await?))
-    }
-
-    pub(crate) async fn serve_query(&self, shard: ShardId, payload: Bytes) -> Result<Bytes, Failed> {
-        let query = decode_query(&payload).map_err(|_| Failed::from(Failure::Refused))?;
-        let replica = self.replica(shard).ok_or_else(|| Failed::from(Failure::NoReplica))?;
-        let Observed { answer, age_ms, shard_time_ms, applied_index } = replica.query_linearizable(&query).await?;
-        Ok(encode_observed(&codec::Observed { answer, age_ms, shard_time_ms, applied_index }))
-    }
-
-    /// MAY_LEAVE, at the leader: whether the shard can do without that replica.
-    pub(crate) async fn serve_may_leave(&self, shard: ShardId, payload: Bytes) -> Result<Bytes, Failed> {
-        let id = u64::decode(payload)?;
-        let replica = self.replica(shard).ok_or_else(|| Failed::from(Failure::NoReplica))?;
-        replica.confirm().await?;
-        if replica.is_well_without(id) { Ok(Bytes::new()) } else { Err(Failure::Unavailable.into()) }
-    }
-
-    async fn submit_here_or_there(&self, shard: ShardId, submission: Submission) -> Result<Committed, ShardError> {
-        let here = match self.replica(shard) {
-            Some(replica) if replica.leads() => replica.submit(submission.clone()).await,
-            Some(replica) => Err(Refusal::NotLeader(replica.leader())),
-            None => Err(Refusal::NotLeader(None)),
-        };
-        let leader = match here {
-            Ok(committed) => return Ok(committed),
-            Err(Refusal::Shard(error)) => return Err(error),
-            Err(Refusal::NotLeader(leader)) => leader,
-        };
-        let payload = self.forward(shard, leader, Kind::Submit, encode_submission(&submission)).await?;
-        // It was decided; what cannot be read is asked again under the same request id.
-        decode_committed(&payload).map_err(|_| ShardError::OutcomeUnknown)
-    }
-
-    async fn query_here_or_there(&self, shard: ShardId, query: &Query) -> Result<Observed, ShardError> {
-        let here = match self.replica(shard) {
-            Some(replica) => replica.query_linearizable(query).await,
-            None => Err(Refusal::NotLeader(None)),
-        };
-        let leader = match here {
-            Ok(observed) => return Ok(observed),
-            Err(Refusal::Shard(error)) => return Err(error),
-            Err(Refusal::NotLeader(leader)) => leader,
-        };
-        let forwarded = self.forward(shard, leader, Kind::Query, encode_query(query)).await;
-        #[cfg(kindred_mutants)]
-        if let (Err(_), true, Some(replica)) =
-            (&forwarded, kindred_core::mutants::is("read-falls-back-to-local"), self.replica(shard))
-            && let Ok(seen) = replica.query_local(query)
-        {
-            return Ok(seen);
-        }
-        let unavailable = ShardError::Unavailable { retry_after_ms: NO_LEADER_RETRY_MS };
-        // A read that got lost may simply be asked again.
-        let payload = forwarded.map_err(|error| match error {
-            ShardError::OutcomeUnknown => unavailable,
-            error => error,
-        })?;
-        let codec::Observed { answer, age_ms, shard_time_ms, applied_index } =
-            decode_observed(&payload).map_err(|_| unavailable)?;
-        #[cfg(kindred_mutants)]
-        if let Some(replica) = self.replica(shard) {
-            replica.state.remember_by_mistake(&answer);
-        }
-        Ok(Observed { answer, age_ms, shard_time_ms, applied_index })
-    }
-
-    /// One forward to the leader that we know of; no second one.
-    async fn forward(
-        &self,
-        shard: ShardId,
-        leader: Option<String>,
-        kind: Kind,
-        payload: Bytes,
-    ) -> Result<Bytes, ShardError> {
-        let unavailable = ShardError::Unavailable { retry_after_ms: NO_LEADER_RETRY_MS };
-        let link = leader.and_then(|name| self.links.get(&name).cloned()).ok_or(unavailable)?;
-        let within = if kind == Kind::Submit { FORWARD_SUBMIT_WITHIN } else { FORWARD_QUERY_WITHIN };
-        let answered = link.call(Frame::request(shard.0, 0, kind, payload), within).await;
-        answered.map_err(|error| match error {
-            CallError::NotSent => unavailable,
-            CallError::Lost | CallError::Timeout => ShardError::OutcomeUnknown,
-            CallError::Failed(failed) => match failed.failure {
-                Failure::Unknown => ShardError::OutcomeUnknown,
-                Failure::Overloaded => ShardError::Overloaded { retry_after_ms: 100 },
-                Failure::DiskFull => ShardError::DiskFull,
-                _ => unavailable,
-            },
-        })
-    }
-}
-
-impl From<Refusal> for Failed {
-    fn from(refusal: Refusal) -> Self {
-        match refusal {
-            Refusal::NotLeader(leader) => {
-                let detail = leader.map(|name| name.encode()).unwrap_or_default();
-                Self { failure: Failure::NotLeader, detail }
-            }
-            Refusal::Shard(ShardError::Unavailable { .. }) => Failure::Unavailable.into(),
-            Refusal::Shard(ShardError::Overloaded { .. }) => Failure::Overloaded.into(),
-            Refusal::Shard(ShardError::OutcomeUnknown) => Failure::Unknown.into(),
-            Refusal::Shard(ShardError::DiskFull) => Failure::DiskFull.into(),
-        }
-    }
-}
-
-impl Shards for Replicas {
-    fn cluster(&self) -> Option<ClusterId> {
-        self.identity.cluster()
-    }
-
-    fn map(&self) -> Arc<ShardMap> {
-        self.map.clone()
-    }
-
-    fn region(&self) -> RegionIndex {
-        self.region
-    }
-
-    fn submit(&self, shard: ShardId, submission: Submission) -> BoxFuture<'_, Result<Committed, ShardError>> {
-        Box::pin(self.submit_here_or_there(shard, submission))
-    }
-
-    fn query(
-        &self,
-        shard: ShardId,
-        query: Query,
-        consistency: Consistency,
-    ) -> BoxFuture<'_, Result<Observed, ShardError>> {
-        Box::pin(async move {
-            let local = match (consistency, self.replica(shard)) {
-                (Consistency::Local, Some(replica)) => replica.query_local(&query).ok(),
-                _ => None,
-            };
-            match local {
-                Some(observed) => Ok(observed),
-                None => self.query_here_or_there(shard, &query).await,
-            }
-        })
-    }
-
-    fn changed(&self, shard: ShardId, aggregate: Aggregate, timeout_ms: u64) -> BoxFuture<'static, ()> {
-        let watching = self.replica(shard).map(|replica| replica.state.watch(aggregate));
-        Box::pin(async move {
-            let changed = async {
-                match watching {
-                    Some(mut watching) => watching.changed().await,
-                    None => std::future::pending().await,
-                }
-            };
-            let _ = tokio::time::timeout(Duration::from_millis(timeout_ms), changed).await;
-        })
-    }
 }
 
 /// openraft's configuration; every deviation from its defaults is argued in architecture.md §4.
@@ -594,7 +430,7 @@ async fn mend(replicas: &Arc<Replicas>, shard: ShardId, damaged: bool) -> Result
     if let Some(id) = replicas.stored_id(shard)? {
         let frame = || Frame::request(shard.0, 0, Kind::MayLeave, id.encode());
         let links: Vec<_> = replicas.links.all().cloned().collect();
-        let answers = links.iter().map(|link| link.call(frame(), FORWARD_QUERY_WITHIN));
+        let answers = links.iter().map(|link| link.call(frame(), ASK_WITHIN));
         if !futures::future::join_all(answers).await.iter().any(Result::is_ok) {
             return Err(Error::Damaged(
                 "no leader says that the shard is well without this replica; it is kept".into(),
