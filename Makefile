@@ -79,7 +79,8 @@ kill-loops: setup ## KILLS processes (1000) killed under load, SEED (1); history
 
 sim-smoke: setup ## the same seeds in two processes first, then some fifty seeds in both simulated networks
 	@$(MAKE) --no-print-directory build
-	@"$(SIM)" twice --seeds 1..2 --network both
+	@"$(SIM)" twice --seeds 1..2 --network messages
+	@"$(SIM)" twice crash --seeds 1..2 --network tonic
 	@"$(SIM)" sweep --seeds 1..40 --network messages --gates operations,leaders
 	@"$(SIM)" sweep --seeds 1..8 --network tonic --gates operations,leaders
 

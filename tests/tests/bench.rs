@@ -22,13 +22,23 @@ fn a_bench_does_every_operation_and_every_replica_takes_part() {
     let figures: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("no figures: {told}"));
     let done: Vec<_> = figures["operations"].as_array().unwrap().iter().collect();
     let names: Vec<_> = done.iter().map(|operation| operation["name"].as_str().unwrap()).collect();
-    let all = ["link", "link-abroad", "link-shard", "validate", "validate-local", "mixed", "pairing", "watch"];
+    let all = [
+        "link",
+        "link-abroad",
+        "link-shard",
+        "validate",
+        "validate-stream",
+        "validate-local",
+        "mixed",
+        "pairing",
+        "watch",
+    ];
     assert_eq!(names, all);
     for operation in &done {
         assert!(operation["answered"].as_u64().unwrap() > 0, "nothing was answered: {operation}");
         assert!(operation["cpu"]["wall_s"].as_f64().unwrap() > 0.0, "{operation}");
     }
-    let kinds = done[5]["kinds"].as_object().unwrap();
+    let kinds = done[6]["kinds"].as_object().unwrap();
     assert!(kinds["validate"]["answered"].as_u64() > kinds["link"]["answered"].as_u64(), "the mix: {kinds:?}");
     assert!(figures["entries_applied_by_every_replica"].as_u64().unwrap() > 0);
     // A busy machine may refuse a call; then the run says so and does not end well.

@@ -29,7 +29,7 @@ fn a_good_history_raises_no_alarm() {
 #[test]
 fn good_histories_are_no_empty_ones() {
     let (mut links, mut refused, mut unknown) = (0, 0, 0);
-    for seed in 0..50 {
+    for seed in 0..100 {
         let report = judge(&history(seed, 700, &ACCOUNTS));
         links += report.links_completed;
         refused += report.refused;
