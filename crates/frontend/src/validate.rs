@@ -175,7 +175,7 @@ fn split(status: &SessionStatus) -> (Brief, Option<&Session>) {
         SessionStatus::Active(session) => (Brief::Active, Some(session)),
         SessionStatus::Suspended { session, since_ms } => (Brief::Suspended { since_ms: *since_ms }, Some(session)),
         SessionStatus::Ended(tombstone) => (Brief::Ended(tombstone.clone()), None),
-        SessionStatus::Stub(stub) => (Brief::Stub(stub.clone()), None),
+        SessionStatus::Stub(stub) => (Brief::Stub(*stub), None),
         SessionStatus::Unknown => (Brief::Unknown, None),
     }
 }
