@@ -326,10 +326,6 @@ impl RaftLogStorage<Types> for LogStore {
             state.last = state.last.min(last);
             state.durable = state.durable.min(from.saturating_sub(1));
         }
-        #[cfg(kindred_mutants)]
-        if kindred_core::mutants::is("truncate-keeps-disk") {
-            return Ok(());
-        }
         let shard = self.0.shard;
         self.write(vec![Write::DeleteRange(Column::Log, keys::log(shard, from), keys::log_end(shard))]).await
     }

@@ -278,15 +278,12 @@ impl Replica {
         }
     }
 
-    /// The lease of `lease-from-reply` is as long as the longest election timeout of a region; that it counts from when
-    /// the answer came is the mistake.
     #[cfg(kindred_mutants)]
     fn is_confirmed_by_mistake(&self) -> bool {
         let before = *self.confirmed.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let within = |limit_ms| before.is_some_and(|at| at.elapsed() < Duration::from_millis(limit_ms));
+        let is_recent = before.is_some_and(|at| at.elapsed() < Duration::from_secs(5));
         let trusts = kindred_core::mutants::is("read-from-role")
-            || (kindred_core::mutants::is("read-index-reused") && within(2_000))
-            || (kindred_core::mutants::is("lease-from-reply") && within(500));
+            || (kindred_core::mutants::is("read-index-reused") && is_recent);
         trusts && self.leads()
     }
 

@@ -14,6 +14,7 @@
 //! | [`tickets`] | no ticket is lost (I6, L1) | `tickets_lost` |
 //! | [`repeats`] | one request, one answer (I6, I17) | `answered_twice` |
 //! | [`doors`] | logout-others closes doors (I22) | `door_left_open` |
+//! | [`binding`] | a link is of the key that was approved (I7) | `wrong_key_linked` |
 //! | [`deadlines`] | a ticket is not over before its time (I13, I18) | `expired_early` |
 //! | [`elections`] | one leader per shard and term | `two_leaders` |
 //! | [`liveness`] | after the storm everybody is answered (L1) | `not_served` |
@@ -23,6 +24,7 @@
 use crate::report::Violation;
 use crate::timeline::Timeline;
 
+pub mod binding;
 pub mod deadlines;
 pub mod doors;
 pub mod duplicates;
@@ -43,7 +45,7 @@ pub mod watches;
 pub type Check = fn(&Timeline<'_>) -> Vec<Violation>;
 
 /// All of them.
-pub const ALL: [Check; 15] = [
+pub const ALL: [Check; 16] = [
     siblings::check,
     unproven::check,
     duplicates::check,
@@ -56,6 +58,7 @@ pub const ALL: [Check; 15] = [
     tickets::check,
     repeats::check,
     doors::check,
+    binding::check,
     deadlines::check,
     elections::check,
     liveness::check,
